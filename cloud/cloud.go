@@ -1,0 +1,149 @@
+// Package cloud defines what Nutshell needs from a place that can run
+// instances, and the registry of such places. Drivers live one per folder
+// below it and import it; it imports none of them.
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sort"
+	"time"
+)
+
+// Driver is what Nutshell needs from a place that can run instances.
+type Driver interface {
+	// Launch starts instances in parallel. It is idempotent in Spec.Name: an
+	// instance that exists is returned as it is, started again if it is
+	// stopped. It returns what exists, and an error that joins one
+	// *LaunchError for each that does not.
+	Launch(ctx context.Context, specs []Spec) ([]Instance, error)
+	// Terminate ends instances and removes all that belonged to them. Gone
+	// already is no error.
+	Terminate(ctx context.Context, ids []string) error
+	// List returns the instances that bear this installation's tag, running
+	// or not.
+	List(ctx context.Context) ([]Instance, error)
+	// Check says why the cloud would not work here, and what to do.
+	Check(ctx context.Context) error
+}
+
+// Stopper is implemented by drivers that can stop an instance and keep what
+// it holds; Launch with the same name starts it again.
+type Stopper interface {
+	Stop(ctx context.Context, ids []string) error
+}
+
+// Gateway is implemented by local clouds whose instances reach the director
+// at an address of this machine. The director must listen there.
+type Gateway interface {
+	// DirectorAddress makes the address usable and returns it, without a port.
+	DirectorAddress(ctx context.Context) (string, error)
+}
+
+// Layered is implemented by drivers whose instances need a root file system
+// made of layers (Spec.Layers). A driver without it runs on the machine's own.
+type Layered interface {
+	UsesLayers() bool
+}
+
+// Console is implemented by drivers that keep what an instance printed while
+// it booted.
+type Console interface {
+	BootLog(ctx context.Context, id string) (io.ReadCloser, error)
+}
+
+// Spec describes one instance to launch.
+type Spec struct {
+	Name    string            // unique in the installation, at most 32 of [a-z0-9-]
+	Group   string            // instances of one group (an application) reach each other, others do not
+	Layers  []string          // root file system, lowest first: absolute directories; Layered drivers only
+	Context []byte            // what the instance is told, by context.Encode
+	Limits  Limits            // zero fields: no limit
+	Tags    map[string]string // kept with the instance
+}
+
+// Limits bound an instance's use of the machine.
+type Limits struct {
+	MemoryBytes int64
+	CPUPercent  int // of one core
+	Processes   int
+}
+
+// Instance is a container, VM or process group as the cloud sees it.
+type Instance struct {
+	ID      string // the cloud's own id; local drivers use the name
+	Name    string
+	Group   string
+	Address string // IP, empty while the cloud has not given one
+	Running bool
+	Created time.Time
+	Tags    map[string]string
+}
+
+// Errors that drivers wrap, so that callers can tell kinds apart.
+var (
+	ErrQuota       = errors.New("over quota")          // another cloud, or fewer instances
+	ErrUnavailable = errors.New("cloud not available") // try again later, or mend what Check says
+	ErrInvalid     = errors.New("invalid request")
+)
+
+// LaunchError is one instance that could not be launched.
+type LaunchError struct {
+	Name string
+	Err  error
+}
+
+// Error names the instance and the cause.
+func (e *LaunchError) Error() string { return fmt.Sprintf("launch %s: %v", e.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *LaunchError) Unwrap() error { return e.Err }
+
+// Config is what every driver gets.
+type Config struct {
+	Name         string            // of the cloud, "default" unless the user named it
+	Installation string            // tag of everything we make; 8 of [a-z0-9]
+	Dir          string            // absolute directory of the driver, made by the caller
+	Binary       string            // path of the nutshell binary to run in instances
+	Options      map[string]string // of the driver; unknown keys are errors
+	Log          *slog.Logger
+}
+
+// New makes a driver. It does not touch the cloud; Check does.
+type New func(Config) (Driver, error)
+
+// Registry holds the drivers that main lists.
+type Registry struct{ byName map[string]New }
+
+// Register adds a driver under the name that configuration uses.
+func (r *Registry) Register(name string, n New) {
+	if _, dup := r.byName[name]; dup {
+		panic("cloud: two drivers named " + name) // a bug in main.go, not a condition
+	}
+	if r.byName == nil {
+		r.byName = map[string]New{}
+	}
+	r.byName[name] = n
+}
+
+// Open makes the driver named driver, or says which there are.
+func (r *Registry) Open(driver string, c Config) (Driver, error) {
+	n, ok := r.byName[driver]
+	if !ok {
+		return nil, fmt.Errorf("%w: no cloud driver %q; there are %v", ErrInvalid, driver, r.Names())
+	}
+	return n(c)
+}
+
+// Names lists the registered drivers, sorted.
+func (r *Registry) Names() []string {
+	names := make([]string, 0, len(r.byName))
+	for n := range r.byName {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

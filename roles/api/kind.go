@@ -1,0 +1,74 @@
+package api
+
+import "encoding/json"
+
+// Kind describes a service kind to clients: the CLI makes sub-commands of it
+// and the UI makes forms.
+type Kind struct {
+	Name     string    `json:"name"`
+	Title    string    `json:"title"`
+	Summary  string    `json:"summary"`
+	Parts    []Part    `json:"parts"`
+	Settings []Setting `json:"settings"`
+	Actions  []Action  `json:"actions"`
+	Code     CodeRules `json:"code"`
+	Packages []string  `json:"packages"` // Debian packages of its image layer
+}
+
+// Part is what an instance of a service can hold. ConPaaS calls it a role.
+type Part struct {
+	Name    string `json:"name"`
+	Title   string `json:"title"`
+	Summary string `json:"summary"`
+	Default int    `json:"default"` // count at start
+	Min     int    `json:"min"`     // least count while started
+	Max     int    `json:"max"`
+	Fixed   bool   `json:"fixed"` // its count cannot be changed by users
+	Ports   []Port `json:"ports"`
+}
+
+// Port is a port that a part listens on.
+type Port struct {
+	Number int    `json:"number"`
+	Use    string `json:"use"`
+	Public bool   `json:"public"` // users reach it from outside the application
+}
+
+// Setting describes one field of a kind's settings.
+type Setting struct {
+	Name    string          `json:"name"`
+	Title   string          `json:"title"`
+	Help    string          `json:"help"`
+	Type    string          `json:"type"` // string, integer, boolean, size, list, text
+	Default json.RawMessage `json:"default"`
+	Enum    []string        `json:"enum,omitempty"`
+	Pattern string          `json:"pattern,omitempty"`
+	Min     *int64          `json:"min,omitempty"`
+	Max     *int64          `json:"max,omitempty"`
+	Unit    string          `json:"unit,omitempty"`
+	Restart bool            `json:"restart"` // changing it restarts a daemon
+}
+
+// Action is something a kind can be told to do, typed by its parameters.
+type Action struct {
+	Name    string      `json:"name"` // also the CLI sub-command
+	Title   string      `json:"title"`
+	Summary string      `json:"summary"`
+	Params  []Parameter `json:"params"`
+	Reads   bool        `json:"reads"` // it changes nothing
+	Long    bool        `json:"long"`  // it runs as an operation
+}
+
+// Parameter is one parameter of an action.
+type Parameter struct {
+	Name     string   `json:"name"`
+	Help     string   `json:"help"`
+	Required bool     `json:"required"`
+	Enum     []string `json:"enum,omitempty"`
+}
+
+// CodeRules says whether a kind keeps code versions.
+type CodeRules struct {
+	Accepts bool   `json:"accepts"`
+	Help    string `json:"help"`
+}

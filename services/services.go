@@ -1,0 +1,200 @@
+// Package services defines what a service kind is: a description and two
+// halves, one in the application's manager and one in each instance's agent,
+// and the registry of kinds. Kinds live one per folder below it. A service
+// does not know its cloud, nor that there is a database.
+package services
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sort"
+
+	"nutshell/roles/api"
+)
+
+// Kind is one plug-in: everything that Nutshell knows of a kind of service.
+type Kind struct {
+	Name, Title, Summary string
+	Parts                []Part
+	Packages             []string // Debian packages of its image layer
+	Settings             any      // pointer to a struct with defaults in it and tags, see Describe; nil: no settings
+	Actions              []api.Action
+	Code                 api.CodeRules
+	DefaultCode          map[string]string        // files of the version code-default; the file name ends in .sh: executable
+	Check                func(settings any) error // beyond what the tags say; gets a pointer to a filled copy of Settings; may be nil
+	Manager              func(Host) Manager
+	Agent                func(Machine) Agent
+}
+
+// Part is one part of a kind.
+type Part struct {
+	Name, Title, Summary string
+	Default, Min, Max    int
+	Fixed                bool // users cannot change its count
+	Ports                []api.Port
+}
+
+// Manager is the service's brain, inside the application's manager. Every
+// method is idempotent and may be called again after a crash at any point.
+type Manager interface {
+	// Plan is pure: which instance holds which parts, what to launch, what leaves.
+	// It moves as little as it can. prefer lists instances that should leave first.
+	Plan(have []api.Instance, want map[string]int, prefer []string) (Layout, error)
+	// Converge makes all instances serve l with no interruption. All of
+	// l.Have answer. Instances in l.Leave still run and must get no new work
+	// when it returns.
+	Converge(ctx context.Context, l Layout) error
+	// Drain moves data and connections off first; an error keeps the instances.
+	Drain(ctx context.Context, leaving []api.Instance) error
+	// Observe tells what is really so.
+	Observe(ctx context.Context) (Health, error)
+	// Act runs one of the kind's actions.
+	Act(ctx context.Context, action string, args map[string]string) (api.ActResult, error)
+}
+
+// Layout says who holds what.
+type Layout struct {
+	Have   []api.Instance // stay; Parts are the parts wanted
+	Launch [][]string     // parts of each instance to start; empty when Converge gets it
+	Leave  []api.Instance // Parts are the parts they hold now
+}
+
+// Health is what a manager half observed.
+type Health struct {
+	Ready   bool
+	Problem string   // why not, for people
+	Serving string   // id of the code version that serves
+	URLs    []string // where people reach the service
+}
+
+// Host is all that a manager half may ask of the manager that runs it.
+type Host interface {
+	// Service is the service as the director wants it now: settings, parts, version.
+	Service() api.DesiredService
+	// Instances are those that exist, with the parts they were last told to hold.
+	Instances() []api.Instance
+	// Apply sends the kind's config to an agent and returns when the agent
+	// has made it so. Parts and code versions go with it.
+	Apply(ctx context.Context, instance string, parts []string, code []api.CodeVersion, config any) error
+	// Status asks an agent what it observes.
+	Status(ctx context.Context, instance string) (api.AgentStatus, error)
+	// Call calls a method of the agent half; result may be nil.
+	Call(ctx context.Context, instance, method string, args, result any) error
+	// Step names what is being done, for the operation under way.
+	Step(name string)
+	// Port is the real number of a port in this cloud (see Machine.Port).
+	Port(instance string, port int) int
+	// Log is the service's log on the manager.
+	Log() *slog.Logger
+}
+
+// Agent does one instance's share.
+type Agent interface {
+	// Apply is idempotent: render, validate, start or reload. An error leaves
+	// the old configuration serving.
+	Apply(ctx context.Context, c api.AgentConfig) error
+	// Observe returns the kind's own observation, sent as AgentStatus.Kind; an
+	// error makes the instance not ready.
+	Observe(ctx context.Context) (any, error)
+	// Call answers Host.Call.
+	Call(ctx context.Context, method string, args json.RawMessage) (any, error)
+	// Close is called when the instance stops in order, before its processes
+	// are stopped.
+	Close(ctx context.Context) error
+}
+
+// Machine gives an agent half its directories, address, ports and processes.
+type Machine interface {
+	// Dir makes and returns a directory of the instance: etc, run, log, tmp, data.
+	Dir(name string) string
+	// Address is the instance's IP.
+	Address() string
+	// Port is the number to listen on for a port of the description: the same
+	// in containers; in the process cloud, ports below 1024 are shifted by 10000.
+	Port(port int) int
+	// Program finds a program of a Debian package, or says which package is missing.
+	Program(name, debianPackage string) (string, error)
+	// Code is the directory of an unpacked code version that the config named.
+	Code(version string) (string, error)
+	// User is the unprivileged account for user code: name, uid and gid; ok is
+	// false where the agent itself is unprivileged and everything runs as it.
+	User() (name string, uid, gid int, ok bool)
+	// Supervisor runs the instance's daemons.
+	Supervisor() Supervisor
+	// Log is the agent's log.
+	Log() *slog.Logger
+}
+
+// Supervisor keeps child processes running.
+type Supervisor interface {
+	// Ensure starts p, or leaves it if the same is running, or restarts it if
+	// its command, environment or Revision changed. It returns when the process
+	// runs and p.Ready (if any) passed, or when the context ends.
+	Ensure(ctx context.Context, p Process) error
+	// Signal sends a signal by name (HUP, USR2, QUIT) to a running process.
+	Signal(name, signal string) error
+	// Stop stops a process in order: p.Stop signal, grace, then KILL, with all
+	// its children. Not running is no error.
+	Stop(ctx context.Context, name string) error
+	// Run runs a command to its end in its own process group, its output
+	// going to the named log, and returns the exit status.
+	Run(ctx context.Context, p Process) (exit int, err error)
+	// Processes lists what is supervised.
+	Processes() []api.Process
+	// AddLog makes a file readable as one of the instance's logs and rotates it.
+	AddLog(name, description, path string)
+}
+
+// Process describes a daemon (Ensure) or a command (Run).
+type Process struct {
+	Name     string
+	Argv     []string // Argv[0] is an absolute path
+	Env      []string // complete environment; nil: PATH, HOME, LANG only
+	Dir      string
+	User     bool                        // run as Machine.User
+	Log      string                      // name of the log its output goes to; default Name
+	Describe string                      // of that log
+	Stop     string                      // signal for an orderly stop, default TERM
+	Grace    int                         // seconds before KILL, default 10
+	Revision string                      // changing it restarts the process
+	Ready    func(context.Context) error // polled until nil after the start
+}
+
+// Registry holds the kinds that main lists.
+type Registry struct{ kinds []Kind }
+
+// Register adds a kind.
+func (r *Registry) Register(k Kind) {
+	for _, o := range r.kinds {
+		if o.Name == k.Name {
+			panic("services: two kinds named " + k.Name) // a bug in main.go, not a condition
+		}
+	}
+	r.kinds = append(r.kinds, k)
+	sort.Slice(r.kinds, func(i, j int) bool { return r.kinds[i].Name < r.kinds[j].Name })
+}
+
+// Get returns the kind of that name, or an error that lists the kinds.
+func (r *Registry) Get(name string) (Kind, error) {
+	for _, k := range r.kinds {
+		if k.Name == name {
+			return k, nil
+		}
+	}
+	return Kind{}, &api.Error{Code: api.CodeInvalid, Object: "service kind " + api.Shorten(name), Message: "there is no such kind", Hint: "one of: " + r.names()}
+}
+
+// Kinds lists all kinds, sorted by name.
+func (r *Registry) Kinds() []Kind { return r.kinds }
+
+func (r *Registry) names() string {
+	s := ""
+	for i, k := range r.kinds {
+		if i > 0 {
+			s += ", "
+		}
+		s += k.Name
+	}
+	return s
+}
