@@ -1,0 +1,80 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sort"
+)
+
+// Closer is implemented by drivers that keep something on this machine while
+// the director runs, such as bridges. Close removes it when no instance needs
+// it any longer, and is no error otherwise.
+type Closer interface {
+	Close(ctx context.Context) error
+}
+
+// The name becomes a directory, a host name and part of a control group's
+// path, so it must be harmless in each.
+var goodName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+
+// CheckName refuses what cannot be an instance's or a group's name.
+func CheckName(name string) error {
+	if !goodName.MatchString(name) {
+		if len(name) > 40 {
+			name = name[:40] + "…"
+		}
+		return fmt.Errorf("%w: name %q: use 1 to 32 of a-z, 0-9 and -, not - first or last", ErrInvalid, name)
+	}
+	return nil
+}
+
+// Check refuses a spec that no driver would accept.
+func (s Spec) Check() error {
+	if err := CheckName(s.Name); err != nil {
+		return err
+	}
+	if s.Group != "" {
+		if err := CheckName(s.Group); err != nil {
+			return fmt.Errorf("group: %w", err)
+		}
+	}
+	if s.Limits.MemoryBytes < 0 || s.Limits.CPUPercent < 0 || s.Limits.Processes < 0 {
+		return fmt.Errorf("%w: negative limit", ErrInvalid)
+	}
+	for _, l := range s.Layers {
+		if !filepath.IsAbs(l) {
+			return fmt.Errorf("%w: layer %q is not an absolute directory", ErrInvalid, l)
+		}
+	}
+	return nil
+}
+
+// Check refuses a configuration that lacks what every local driver needs, or
+// has options that the driver does not know.
+func (c Config) Check(options ...string) error {
+	switch {
+	case !goodName.MatchString(c.Installation) || len(c.Installation) > 8:
+		return fmt.Errorf("%w: installation %q is not up to 8 of a-z and 0-9", ErrInvalid, c.Installation)
+	case !filepath.IsAbs(c.Dir):
+		return fmt.Errorf("%w: directory %q is not absolute", ErrInvalid, c.Dir)
+	case !filepath.IsAbs(c.Binary):
+		return fmt.Errorf("%w: binary %q is not an absolute path", ErrInvalid, c.Binary)
+	case c.Log == nil:
+		return errors.New("cloud: Log is required")
+	}
+	unknown := []string{}
+	for k := range c.Options {
+		if !slices.Contains(options, k) {
+			unknown = append(unknown, k)
+		}
+	}
+	if len(unknown) > 0 {
+		sort.Strings(unknown)
+		return fmt.Errorf("%w: unknown options %q of cloud %s; there are %q", ErrInvalid, unknown, c.Name, options)
+	}
+	return nil
+}
