@@ -1,0 +1,164 @@
+// Package recipe reads what goes into an image: packages, files, and what
+// is left out. Recipes are YAML, embedded, and strict: an unknown key is an
+// error. A recipe may inherit another; the image is then a difference to the
+// other's. Nothing is built here.
+package recipe
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+//go:embed *.yaml
+var embedded embed.FS
+
+// Recipe is one layer of an image. Paths are absolute within the image.
+type Recipe struct {
+	Name     string          `yaml:"name" json:"name"`
+	Title    string          `yaml:"title" json:"title"`
+	Inherits string          `yaml:"inherits" json:"inherits,omitempty"` // recipe of the layer below
+	Version  int             `yaml:"version" json:"version"`             // raised when the same recipe must be built anew
+	Packages []string        `yaml:"packages" json:"packages"`           // of Debian
+	Exclude  []string        `yaml:"exclude" json:"exclude"`             // dpkg patterns that are never unpacked
+	Include  []string        `yaml:"include" json:"include"`             // dpkg patterns that are, although excluded
+	Dirs     []string        `yaml:"directories" json:"directories"`     // made empty, mode 0755
+	Files    map[string]File `yaml:"files" json:"files"`                 // written after the packages are installed
+	Empty    []string        `yaml:"empty" json:"empty"`                 // directories that keep their sub-directories but no file
+	Remove   []string        `yaml:"remove" json:"remove"`               // patterns of what goes in the end
+	SpaceMB  int64           `yaml:"space_mb" json:"-"`                  // free disk that building it needs
+}
+
+// File is one file that a recipe writes.
+type File struct {
+	Text       string `yaml:"text" json:"text"`
+	Executable bool   `yaml:"executable" json:"executable,omitempty"`
+}
+
+// Load reads an embedded recipe by name.
+func Load(name string) (Recipe, error) {
+	b, err := embedded.ReadFile(name + ".yaml")
+	if errors.Is(err, fs.ErrNotExist) {
+		return Recipe{}, fmt.Errorf("no recipe %q; there are %s", name, strings.Join(Names(), ", "))
+	}
+	if err != nil {
+		return Recipe{}, err
+	}
+	r, err := Parse(b)
+	if err != nil {
+		return Recipe{}, fmt.Errorf("recipe %s: %w", name, err)
+	}
+	if r.Name != name {
+		return Recipe{}, fmt.Errorf("recipe %s calls itself %q", name, r.Name)
+	}
+	return r, nil
+}
+
+// Names lists the embedded recipes.
+func Names() []string {
+	entries, _ := fs.Glob(embedded, "*.yaml") // the pattern is right, so there is no error
+	for i, e := range entries {
+		entries[i] = strings.TrimSuffix(e, ".yaml")
+	}
+	return entries
+}
+
+// Parse reads one recipe and checks it.
+func Parse(b []byte) (Recipe, error) {
+	var r Recipe
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true) // a misspelt key must not silently leave something out of every instance
+	if err := d.Decode(&r); err != nil {
+		return Recipe{}, err
+	}
+	if err := d.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
+		return Recipe{}, errors.New("more than one document")
+	}
+	return r, r.check()
+}
+
+// ForKind is the recipe of a service kind's layer: recipe "kind" with the
+// kind's packages.
+func ForKind(kind string, packages []string) (Recipe, error) {
+	r, err := Load("kind")
+	if err != nil {
+		return Recipe{}, err
+	}
+	r.Name, r.Title = kind, "Packages of service kind "+kind
+	r.Packages = append(slices.Clone(r.Packages), packages...)
+	return r, r.check()
+}
+
+// Chain returns r and all it inherits from, lowest first.
+func Chain(r Recipe) ([]Recipe, error) {
+	chain := []Recipe{r}
+	for r.Inherits != "" {
+		below, err := Load(r.Inherits)
+		if err != nil {
+			return nil, fmt.Errorf("recipe %s: inherits: %w", r.Name, err)
+		}
+		if slices.ContainsFunc(chain, func(c Recipe) bool { return c.Name == below.Name }) {
+			return nil, fmt.Errorf("recipe %s inherits itself through %s", chain[0].Name, r.Name)
+		}
+		chain = append(chain, below)
+		r = below
+	}
+	slices.Reverse(chain)
+	return chain, nil
+}
+
+// Digest names what r makes of the layer below it (its digest, or "") for a
+// suite and an architecture. It does not depend on the order of packages nor
+// on what the recipe is called.
+func (r Recipe) Digest(below, suite, arch string) string {
+	r.Name, r.Title, r.Inherits = "", "", ""
+	r.Packages = slices.Compact(slices.Sorted(slices.Values(r.Packages)))
+	b, err := json.Marshal(struct {
+		Below, Suite, Arch string
+		Recipe             Recipe
+	}{below, suite, arch, r})
+	if err != nil {
+		panic("recipe: cannot be JSON: " + err.Error()) // strings and numbers only
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// packageName is Debian policy §5.6.1. It also keeps apt options and
+// "name-" (which removes) out of apt's command line.
+var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$`)
+
+func (r Recipe) check() error {
+	if r.Name == "" {
+		return errors.New("name is missing")
+	}
+	for _, p := range r.Packages {
+		if !packageName.MatchString(p) || strings.HasSuffix(p, "+") && !strings.HasSuffix(p, "++") {
+			return fmt.Errorf("packages: %q is not the name of a Debian package", p)
+		}
+	}
+	paths := map[string][]string{"exclude": r.Exclude, "include": r.Include, "directories": r.Dirs, "empty": r.Empty, "remove": r.Remove}
+	for name := range r.Files {
+		paths["files"] = append(paths["files"], name)
+	}
+	for key, list := range paths {
+		for _, p := range list {
+			if !path.IsAbs(p) || path.Clean(p) != p || p == "/" {
+				return fmt.Errorf("%s: %q is not a clean absolute path", key, p)
+			}
+		}
+	}
+	return nil
+}
