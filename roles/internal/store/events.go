@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+
+	"nutshell/roles/api"
+)
+
+// keepEvents is how many events a client that was away can still catch up
+// with; one that was away longer reads everything again.
+const keepEvents = 10000
+
+// event stores an event in the transaction of the change that it tells of.
+func (t *Tx) event(ctx context.Context, typ string, owner, application, service int64, object string, data any) error {
+	var id int64
+	err := t.tx.QueryRowContext(ctx, `INSERT INTO event (time, type, owner, application, service, object, data) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		micros(t.now), typ, owner, application, service, object, text(data)).Scan(&id)
+	if err == nil && id%500 == 0 {
+		_, err = t.exec(ctx, `DELETE FROM event WHERE id <= ?`, id-keepEvents)
+	}
+	return err
+}
+
+// Events lists what a user may see (owner 0: everything) after an id, oldest
+// first.
+func (v View) Events(ctx context.Context, owner, after int64, limit int) ([]api.Event, error) {
+	rows, err := v.q.QueryContext(ctx, `SELECT id, time, type, application, service, object, data FROM event
+		WHERE id > ? AND (? = 0 OR owner = ?) ORDER BY id LIMIT ?`, after, owner, owner, limit)
+	return scanAll(rows, err, func(r *sql.Rows) (api.Event, error) {
+		var e api.Event
+		var at int64
+		var data string
+		err := r.Scan(&e.ID, &at, &e.Type, &e.Application, &e.Service, &e.Object, &data)
+		e.Time, e.Data = timeOf(at), json.RawMessage(data)
+		return e, err
+	})
+}
+
+// EventRange tells the ids of the oldest and the newest event that is kept.
+func (v View) EventRange(ctx context.Context) (oldest, newest int64, err error) {
+	err = v.q.QueryRowContext(ctx, `SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM event`).Scan(&oldest, &newest)
+	return oldest, newest, storeError(err)
+}
+
+// InsertAudit stores that somebody asked for a change.
+func (t *Tx) InsertAudit(ctx context.Context, a api.AuditEntry) error {
+	_, err := t.exec(ctx, `INSERT INTO audit (time, actor, remote, action, object, result) VALUES (?, ?, ?, ?, ?, ?)`,
+		micros(t.now), a.Actor, a.From, a.Action, a.Object, a.Result)
+	return err
+}
+
+// Audit lists what was asked for, newest first.
+func (v View) Audit(ctx context.Context, limit int) ([]api.AuditEntry, error) {
+	rows, err := v.q.QueryContext(ctx, `SELECT id, time, actor, remote, action, object, result FROM audit ORDER BY id DESC LIMIT ?`, limit)
+	return scanAll(rows, err, func(r *sql.Rows) (api.AuditEntry, error) {
+		var a api.AuditEntry
+		var at int64
+		err := r.Scan(&a.ID, &at, &a.Actor, &a.From, &a.Action, &a.Object, &a.Result)
+		a.Time = timeOf(at)
+		return a, err
+	})
+}
+
+// change stores a line of the history of an application or service.
+func (t *Tx) change(ctx context.Context, application, service int64, state api.State, reason string) error {
+	_, err := t.exec(ctx, `INSERT INTO change (application, service, time, state, reason) VALUES (?, ?, ?, ?, ?)`,
+		application, service, micros(t.now), state, reason)
+	return err
+}
+
+// History lists the states of a service (0: of the application), oldest first.
+func (v View) History(ctx context.Context, application, service int64) ([]api.Change, error) {
+	rows, err := v.q.QueryContext(ctx, `SELECT time, state, reason FROM
+		(SELECT * FROM change WHERE application = ? AND service = ? ORDER BY id DESC LIMIT 500) ORDER BY id`, application, service)
+	return scanAll(rows, err, func(r *sql.Rows) (api.Change, error) {
+		var c api.Change
+		var at int64
+		err := r.Scan(&at, &c.State, &c.Reason)
+		c.Time = timeOf(at)
+		return c, err
+	})
+}
+
+// Meta reads a fact about the installation, "" if it is not known.
+func (v View) Meta(ctx context.Context, key string) (string, error) {
+	var value string
+	err := v.q.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = ?`, key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return value, storeError(err)
+}
+
+// SetMeta stores a fact about the installation.
+func (t *Tx) SetMeta(ctx context.Context, key, value string) error {
+	_, err := t.exec(ctx, `INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, key, value)
+	return err
+}
