@@ -1,0 +1,191 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"nutshell/roles/api"
+)
+
+// SessionCookie is the name of the cookie that holds a session's secret.
+const SessionCookie = "nutshell_session"
+
+// Principal is who makes a request. Either User or Identity is set.
+type Principal struct {
+	User     api.User
+	ReadOnly bool         // the token may only read
+	Session  string       // secret of the session, if it came with a cookie
+	CSRF     string       // what such a request must carry when it changes something
+	Identity api.Identity // of a manager or agent
+}
+
+// Guard finds out who somebody is. Unknown or wrong is an error of code
+// unauthorized, too many tries one of code too_many_requests.
+type Guard interface {
+	Session(ctx context.Context, secret string) (Principal, error)
+	Token(ctx context.Context, secret string) (Principal, error)
+	Password(ctx context.Context, name, password, remote string) (Principal, error)
+	// Peer checks an identity whose certificate was verified: is it of this
+	// installation, and is the instance still one of ours?
+	Peer(ctx context.Context, id api.Identity) (Principal, error)
+	// Audit keeps what was asked for and how it ended.
+	Audit(ctx context.Context, e api.AuditEntry)
+}
+
+// call is one request under way.
+type call struct {
+	Principal
+	request string // id, also in the log
+	remote  string
+	key     string // Idempotency-Key
+	body    io.Reader
+	cookie  *http.Cookie // to set with the answer
+	path    string
+	actor   string // for the audit, where nobody is signed in yet
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// Who is the principal of the request that ctx belongs to.
+func Who(ctx context.Context) Principal {
+	if c := callOf(ctx); c != nil {
+		return c.Principal
+	}
+	return Principal{}
+}
+
+// Remote is the address that the request came from.
+func Remote(ctx context.Context) string {
+	if c := callOf(ctx); c != nil {
+		return c.remote
+	}
+	return ""
+}
+
+// IdempotencyKey is what the client sent to have a request done once.
+func IdempotencyKey(ctx context.Context) string {
+	if c := callOf(ctx); c != nil {
+		return c.key
+	}
+	return ""
+}
+
+// Body is the body of a Raw route.
+func Body(ctx context.Context) io.Reader {
+	if c := callOf(ctx); c != nil && c.body != nil {
+		return c.body
+	}
+	return strings.NewReader("")
+}
+
+// SetSession sends the cookie of a new session with the answer, or takes it
+// away for "".
+func SetSession(ctx context.Context, secret string, expires time.Time) {
+	c := callOf(ctx)
+	if c == nil {
+		return
+	}
+	c.cookie = &http.Cookie{Name: SessionCookie, Value: secret, Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode, Expires: expires}
+	if secret == "" {
+		c.cookie.MaxAge = -1
+	}
+}
+
+// Actor names who is asking in the audit, when nobody is signed in.
+func Actor(ctx context.Context, name string) {
+	if c := callOf(ctx); c != nil {
+		c.actor = name
+	}
+}
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
+
+func unauthorized(message string) error {
+	return &api.Error{Code: api.CodeUnauthorized, Message: message, Hint: "sign in, or send a token"}
+}
+
+// peer is the identity of a verified client certificate. Names in the subject
+// mean nothing here.
+func peer(r *http.Request) (api.Identity, bool) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
+		return api.Identity{}, false
+	}
+	return identityOf(r.TLS.VerifiedChains[0][0])
+}
+
+func identityOf(leaf *x509.Certificate) (api.Identity, bool) {
+	if len(leaf.URIs) != 1 {
+		return api.Identity{}, false
+	}
+	id, err := api.ParseIdentity(leaf.URIs[0].String())
+	return id, err == nil
+}
+
+// authenticate finds out who asks and whether the route is for them.
+func (s *Server) authenticate(ctx context.Context, r *http.Request, route Route, c *call) error {
+	if route.Needs == Public {
+		return nil
+	}
+	switch route.Needs {
+	case Manager, Agent, AnyRole:
+		id, ok := peer(r)
+		if !ok {
+			return &api.Error{Code: api.CodeUnauthorized, Message: "this needs the certificate of a manager or agent"}
+		}
+		if route.Needs != AnyRole && api.Role(route.Needs) != id.Role {
+			return &api.Error{Code: api.CodeForbidden, Message: "this is not for a " + string(id.Role)}
+		}
+		p, err := s.c.Guard.Peer(ctx, id)
+		c.Principal = p
+		return err
+	}
+	p, err := s.user(ctx, r, c.remote)
+	if err != nil {
+		return err
+	}
+	c.Principal = p
+	switch {
+	case p.ReadOnly && changes(r.Method):
+		return &api.Error{Code: api.CodeForbidden, Message: "this token may only read", Hint: "make a token with the scope write"}
+	case p.Session != "" && changes(r.Method) && r.Header.Get("X-CSRF-Token") != p.CSRF:
+		return &api.Error{Code: api.CodeForbidden, Message: "the header X-CSRF-Token is missing or wrong", Hint: "take it from GET /api/v1/session"}
+	case route.Needs == Admin && !p.User.Admin:
+		return &api.Error{Code: api.CodeForbidden, Message: "only an administrator may do this"}
+	}
+	return nil
+}
+
+func (s *Server) user(ctx context.Context, r *http.Request, remote string) (Principal, error) {
+	if h := r.Header.Get("Authorization"); h != "" {
+		if scheme, secret, ok := strings.Cut(h, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			return s.c.Guard.Token(ctx, strings.TrimSpace(secret))
+		}
+		if name, password, ok := r.BasicAuth(); ok {
+			return s.c.Guard.Password(ctx, name, password, remote)
+		}
+		return Principal{}, unauthorized("the Authorization header is neither Bearer nor Basic")
+	}
+	if cookie, err := r.Cookie(SessionCookie); err == nil {
+		return s.c.Guard.Session(ctx, cookie.Value)
+	}
+	return Principal{}, unauthorized("you are not signed in")
+}
+
+func remoteOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
