@@ -1,0 +1,156 @@
+package servicetest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"nutshell/roles/api"
+	"nutshell/services"
+)
+
+// machine is one instance: a directory, a loopback address and processes.
+type machine struct {
+	dir, address string
+	super        *supervisor
+	log          *slog.Logger
+	agent        services.Agent
+	last         *api.AgentConfig
+	problem      string
+}
+
+func newMachine(dir, address string, log *slog.Logger) (*machine, error) {
+	m := &machine{dir: dir, address: address, log: log}
+	for _, d := range []string{"etc", "run", "log", "tmp", "data", "code"} {
+		if err := os.MkdirAll(m.Dir(d), 0o755); err != nil {
+			return nil, err
+		}
+		if _, uid, gid, ok := m.User(); ok && (d == "tmp" || d == "data") {
+			if err := os.Chown(m.Dir(d), uid, gid); err != nil {
+				return nil, err
+			}
+		}
+	}
+	m.super = newSupervisor(m.Dir("log"))
+	return m, nil
+}
+
+func (m *machine) Dir(name string) string          { return filepath.Join(m.dir, name) }
+func (m *machine) Address() string                 { return m.address }
+func (m *machine) Port(port int) int               { return api.RealPort(m.address, port) }
+func (m *machine) Supervisor() services.Supervisor { return m.super }
+func (m *machine) Log() *slog.Logger               { return m.log }
+
+func (m *machine) Program(name, debianPackage string) (string, error) {
+	if p, err := exec.LookPath(name); err == nil {
+		return p, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/usr/bin"} {
+		if found, _ := filepath.Glob(filepath.Join(dir, name)); len(found) > 0 {
+			return found[len(found)-1], nil
+		}
+	}
+	return "", &api.Error{Code: api.CodeUnavailable, Object: name, Message: "not installed", Hint: "install Debian's package " + debianPackage}
+}
+
+func (m *machine) Code(version string) (string, error) {
+	d := filepath.Join(m.Dir("code"), version)
+	if _, err := os.Stat(d); err != nil {
+		return "", api.NotFoundf("code version %s is not on this instance", version)
+	}
+	return d, nil
+}
+
+func (m *machine) User() (name string, uid, gid int, ok bool) {
+	if os.Geteuid() != 0 {
+		return "", -1, -1, false
+	}
+	u, err := user.Lookup("www-data")
+	if err != nil {
+		return "", -1, -1, false
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	return u.Username, uid, gid, err1 == nil && err2 == nil
+}
+
+// apply does what the agent core does: unpack, let the half apply, forget the
+// versions that are not named any more.
+func (m *machine) apply(ctx context.Context, c api.AgentConfig, files map[string]map[string]string) error {
+	for _, v := range c.Code {
+		if err := m.unpack(v.ID, files[v.ID]); err != nil {
+			return err
+		}
+	}
+	if err := m.agent.Apply(ctx, c); err != nil {
+		m.problem = err.Error()
+		return err
+	}
+	m.last, m.problem = &c, ""
+	entries, err := os.ReadDir(m.Dir("code"))
+	for _, e := range entries {
+		named := false
+		for _, v := range c.Code {
+			named = named || v.ID == e.Name()
+		}
+		if !named {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(m.Dir("code"), e.Name())))
+		}
+	}
+	return err
+}
+
+func (m *machine) unpack(version string, files map[string]string) error {
+	dir := filepath.Join(m.Dir("code"), version)
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if files == nil {
+		return fmt.Errorf("no files for code version %s", version)
+	}
+	_, uid, gid, drops := m.User()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		mode := os.FileMode(0o644)
+		if strings.HasSuffix(name, ".sh") {
+			mode = 0o755
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			return err
+		}
+	}
+	if !drops {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, uid, gid))
+	})
+}
+
+func (m *machine) status(ctx context.Context, id string) api.AgentStatus {
+	s := api.AgentStatus{Instance: id, Ready: m.last != nil && m.problem == "", Problem: m.problem, Processes: m.super.Processes()}
+	for _, p := range s.Processes {
+		if p.State != "running" && s.Ready {
+			s.Ready, s.Problem = false, "process "+p.Name+" is "+p.State
+		}
+	}
+	seen, err := m.agent.Observe(ctx)
+	if err != nil && s.Ready {
+		s.Ready, s.Problem = false, err.Error()
+	}
+	if seen != nil {
+		s.Kind, _ = json.Marshal(seen) // observations always encode: they cross the wire
+	}
+	return s
+}
