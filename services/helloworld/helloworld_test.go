@@ -3,7 +3,6 @@ package helloworld_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 
 	"nutshell/roles/api"
@@ -15,9 +14,10 @@ func TestHelloworld(t *testing.T) {
 	servicetest.Run(t, helloworld.Kind(), servicetest.Options{
 		Counts: []map[string]int{{"helloworld": 3}, {"helloworld": 1}, {"helloworld": 2}},
 		Probe: func(ctx context.Context, w *servicetest.World) error {
-			r, err := w.Manager.Act(ctx, "get_helloworld", nil)
-			if err == nil && !strings.Contains(r.Text, "Received hello world from i1") {
-				err = fmt.Errorf("got %q", r.Text)
+			var greeting string
+			err := w.Call(ctx, "i1", "get_helloworld", nil, &greeting) // the oldest stays
+			if err == nil && greeting != "hello world" {
+				err = fmt.Errorf("got %q", greeting)
 			}
 			return err
 		},

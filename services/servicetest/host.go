@@ -73,7 +73,7 @@ func (w *World) Call(ctx context.Context, instance, method string, args, result 
 	if err != nil {
 		return err
 	}
-	answer, err := w.at(instance).agent.Call(ctx, method, b)
+	answer, err := w.at(instance).half().Call(ctx, method, b)
 	if err != nil || result == nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"nutshell/roles/api"
 	"nutshell/services"
@@ -22,9 +23,26 @@ type machine struct {
 	dir, address string
 	super        *supervisor
 	log          *slog.Logger
-	agent        services.Agent
-	last         *api.AgentConfig
-	problem      string
+
+	mu      sync.Mutex
+	agent   services.Agent
+	last    *api.AgentConfig
+	problem string
+}
+
+func (m *machine) half() services.Agent {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.agent
+}
+
+func (m *machine) applied(c *api.AgentConfig, problem string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.problem = problem
+	if c != nil {
+		m.last = c
+	}
 }
 
 func newMachine(dir, address string, log *slog.Logger) (*machine, error) {
@@ -90,11 +108,11 @@ func (m *machine) apply(ctx context.Context, c api.AgentConfig, files map[string
 			return err
 		}
 	}
-	if err := m.agent.Apply(ctx, c); err != nil {
-		m.problem = err.Error()
+	if err := m.half().Apply(ctx, c); err != nil {
+		m.applied(nil, err.Error())
 		return err
 	}
-	m.last, m.problem = &c, ""
+	m.applied(&c, "")
 	entries, err := os.ReadDir(m.Dir("code"))
 	for _, e := range entries {
 		named := false
@@ -139,13 +157,15 @@ func (m *machine) unpack(version string, files map[string]string) error {
 }
 
 func (m *machine) status(ctx context.Context, id string) api.AgentStatus {
+	m.mu.Lock()
 	s := api.AgentStatus{Instance: id, Ready: m.last != nil && m.problem == "", Problem: m.problem, Processes: m.super.Processes()}
+	m.mu.Unlock()
 	for _, p := range s.Processes {
 		if p.State != "running" && s.Ready {
 			s.Ready, s.Problem = false, "process "+p.Name+" is "+p.State
 		}
 	}
-	seen, err := m.agent.Observe(ctx)
+	seen, err := m.half().Observe(ctx)
 	if err != nil && s.Ready {
 		s.Ready, s.Problem = false, err.Error()
 	}

@@ -185,7 +185,7 @@ func (w *World) terminate(ctx context.Context, id string) {
 	if m == nil {
 		return
 	}
-	if err := m.agent.Close(ctx); err != nil {
+	if err := m.half().Close(ctx); err != nil {
 		w.T.Errorf("close instance %s: %v", id, err)
 	}
 	m.super.close(ctx)
@@ -198,11 +198,14 @@ func (w *World) Lose(ctx context.Context, id string) { w.terminate(ctx, id) }
 // the instance sees of kill -9 of its agent; daemons go on.
 func (w *World) RestartAgent(ctx context.Context, id string) error {
 	m := w.at(id)
+	m.mu.Lock()
 	m.agent = w.Kind.Agent(m)
-	if m.last == nil {
+	last := m.last
+	m.mu.Unlock()
+	if last == nil {
 		return nil
 	}
-	return m.agent.Apply(ctx, *m.last)
+	return m.half().Apply(ctx, *last)
 }
 
 func (w *World) at(id string) *machine {
