@@ -1,0 +1,183 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"nutshell/roles/api"
+)
+
+// countName stands for the part that a kind is scaled by.
+const countName = "count"
+
+// partNames are the names that the options of a kind's object have; the
+// object service has those of all kinds.
+func (c *Client) partNames(kind *api.Kind) []string {
+	kinds := c.kinds
+	if kind != nil {
+		kinds = []api.Kind{*kind}
+	}
+	names := []string{countName}
+	for _, k := range kinds {
+		for _, p := range k.Parts {
+			if !p.Fixed && !slices.Contains(names, p.Name) {
+				names = append(names, p.Name)
+			}
+		}
+	}
+	return names
+}
+
+func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
+	const one = argApp + " " + argServ
+	numbers := func(what string) []cli.Flag {
+		var flags []cli.Flag
+		for _, n := range c.partNames(kind) {
+			usage := what + " `COUNT` " + n + " nodes"
+			if n == countName {
+				usage = what + " `COUNT` nodes of the usual role"
+			}
+			flags = append(flags, &cli.IntFlag{Name: n, Category: partCategory, Usage: usage})
+		}
+		return flags
+	}
+	changes := func() []cli.Flag {
+		var flags []cli.Flag
+		for _, n := range c.partNames(kind) {
+			flags = append(flags, &cli.StringFlag{Name: n, Category: partCategory, Usage: "`CHANGE`: +1 more, -1 less, =3 or 3 in all"})
+		}
+		return flags
+	}
+	cloud := func() cli.Flag {
+		return &cli.StringFlag{Name: "cloud", Aliases: []string{"c"}, Usage: "start new nodes in this cloud"}
+	}
+	node := func() cli.Flag {
+		return &cli.StringFlag{Name: "node", Usage: "let these nodes go first: `AGENT_ID[,AGENT_ID]`"}
+	}
+	return []*cli.Command{
+		c.ofKind(kind, "list-nodes", "the nodes of a service", one, onService(listNodes)),
+		c.ofKind(kind, "add-nodes", "add nodes; one of the usual role if no role is named", one, onService(func(r *call, _ api.Application, s api.Service) error {
+			return addOrRemove(r, s, 1, "Adding nodes to service %s... ")
+		}), append(numbers("add"), cloud())...),
+		c.ofKind(kind, "remove-nodes", "remove nodes; one of the usual role if no role is named", one, onService(func(r *call, _ api.Application, s api.Service) error {
+			return addOrRemove(r, s, -1, "Removing nodes from service %s... ")
+		}), append(numbers("remove"), node())...),
+		c.ofKind(kind, "scale", "change the number of nodes, e.g. --backend +1", one, onService(scaleService), append(changes(), cloud(), node())...),
+		c.ofKind(kind, "preview", "what scale would do, and what it would cost", one, onService(previewScale), append(changes(), node())...),
+	}
+}
+
+func nodesTable() *table {
+	return &table{columns: []string{"aid", "sid", "role", "ip", "agent_id", "cloud"}, id: 4, none: "No existing nodes."}
+}
+
+func addNodes(t *table, instances []api.Instance) {
+	for _, i := range instances {
+		t.add(strconv.FormatInt(i.Application, 10), strconv.FormatInt(i.Service, 10), orDash(strings.Join(i.Parts, ",")), orDash(i.Address), i.ID, orDash(i.Cloud))
+	}
+}
+
+func listNodes(r *call, _ api.Application, s api.Service) error {
+	var all []api.Instance
+	if err := r.get(servicePath(s)+"/instances", &all); err != nil {
+		return err
+	}
+	t := nodesTable()
+	addNodes(t, all)
+	return r.show(all, t)
+}
+
+// addOrRemove reads the options of add-nodes and remove-nodes: counts that
+// are not negative. All zero means one node of the usual role, as in ConPaaS.
+func addOrRemove(r *call, s api.Service, sign int, doing string) error {
+	want := api.Scale{Add: map[string]int{}, Cloud: r.String("cloud"), Remove: nodeIDs(r)}
+	for _, n := range r.partNames(r.kind) {
+		switch count := r.Int(n); {
+		case count < 0:
+			return usagef("--%s %d: give the number of nodes without a sign", n, count)
+		case count > 0:
+			want.Add[n] = sign * count
+		}
+	}
+	if len(want.Add) == 0 {
+		want.Add[countName] = sign * max(1, len(want.Remove))
+	}
+	return r.scale(s, want, fmt.Sprintf(doing, r.arg(argServ)))
+}
+
+func nodeIDs(r *call) []string {
+	return strings.FieldsFunc(r.String("node"), func(c rune) bool { return c == ',' || c == ' ' })
+}
+
+func (r *call) scale(s api.Service, want api.Scale, doing string) error {
+	op, err := r.post(servicePath(s)+"/scale", want)
+	if err != nil {
+		return err
+	}
+	return r.finish(op, doing)
+}
+
+// changes reads the options of scale and preview.
+func (r *call) changes() (api.Scale, error) {
+	want := api.Scale{Add: map[string]int{}, Set: map[string]int{}, Cloud: r.String("cloud"), Remove: nodeIDs(r)}
+	for _, n := range r.partNames(r.kind) {
+		text := strings.TrimSpace(r.String(n))
+		if text == "" {
+			continue
+		}
+		absolute, isSet := strings.CutPrefix(text, "=")
+		count, err := strconv.Atoi(absolute)
+		if err != nil {
+			return want, usagef("--%s %s is not a change such as +1, -1 or =3", n, api.Shorten(text))
+		}
+		if !isSet && (text[0] == '+' || text[0] == '-') {
+			want.Add[n] = count
+		} else {
+			want.Set[n] = count
+		}
+	}
+	if len(want.Add)+len(want.Set) == 0 {
+		return want, usagef("say what to change, e.g. --%s +1", r.partNames(r.kind)[len(r.partNames(r.kind))-1])
+	}
+	return want, nil
+}
+
+func scaleService(r *call, _ api.Application, s api.Service) error {
+	want, err := r.changes()
+	if err != nil {
+		return err
+	}
+	return r.scale(s, want, fmt.Sprintf("Scaling service %s... ", r.arg(argServ)))
+}
+
+func previewScale(r *call, _ api.Application, s api.Service) error {
+	want, err := r.changes()
+	if err != nil {
+		return err
+	}
+	var p api.Preview
+	if err := r.send(http.MethodPost, servicePath(s)+"/preview", want, &p); err != nil {
+		return err
+	}
+	return r.showText(p, func(w io.Writer) {
+		for _, part := range keys(p.Parts) {
+			fmt.Fprintf(w, "%s: %d\n", part, p.Parts[part])
+		}
+		for _, parts := range p.Launch {
+			fmt.Fprintf(w, "starts a node with: %s\n", strings.Join(parts, ", "))
+		}
+		for _, id := range p.Leave {
+			fmt.Fprintf(w, "terminates %s\n", id)
+		}
+		for _, c := range p.Change {
+			fmt.Fprintln(w, printable(c))
+		}
+		fmt.Fprintf(w, "credits per hour: %+d\n", p.Credits)
+	})
+}
