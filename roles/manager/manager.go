@@ -139,7 +139,9 @@ func (m *Manager) want(ctx context.Context, d api.Desired) {
 			}
 			s = newService(m, kind, ds)
 			m.services[id] = s
+			s.want(ds) // before the loop begins: it must not take existing instances for missing ones
 			go s.run(ctx)
+			continue
 		}
 		s.want(ds)
 	}
