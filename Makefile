@@ -1,0 +1,90 @@
+# Nutshell. `make` alone lists what can be made.
+.DEFAULT_GOAL := help
+export PATH := $(PATH):/usr/local/go/bin
+export CGO_ENABLED := 0
+
+GO      ?= go
+LDFLAGS := -s -w
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+UI_SRC  := $(shell find embedui/src embedui/public -type f 2>/dev/null) $(wildcard embedui/*.json embedui/*.ts embedui/*.js embedui/*.html)
+# Packages outside of ./... because Go skips folders called testdata.
+ALL     := ./... ./testdata/...
+
+.PHONY: build
+build: deps ui helper binary ## everything in one static file: ./nutshell
+
+.PHONY: run
+run: deps-run build dist/dokuwiki.tar.gz ## build, start, deploy DokuWiki; Ctrl-C stops it all
+	./nutshell up --demo dokuwiki
+
+.PHONY: test
+test: deps-test ui helper ## vet, the laws of the house, and all tests
+	$(GO) vet $(ALL)
+	$(GO) test $(ALL)
+
+.PHONY: lint
+lint: ## formatting, the laws of the house, golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) test -run Laws .
+	$(GO) run $(LINT) run $(ALL)
+
+.PHONY: bench
+bench: build ## speed, side by side with peers; needs root. ARGS=-write keeps it in docs/bench
+	$(GO) run ./testdata/bench $(ARGS)
+
+.PHONY: e2e
+e2e: build ## the UI in a real browser against a real director
+	cd embedui && npm run e2e
+
+.PHONY: golden
+golden: ## write expected outputs of tests anew; read the diff
+	$(GO) test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
+
+.PHONY: ui
+ui: embedui/dist/index.html ## the web pages, embedded by the next build
+
+.PHONY: helper
+helper: ## the small cgo program that drives LXC, embedded by the next build
+	@if pkg-config --exists lxc; then \
+	  CGO_ENABLED=1 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o cloud/lxc/bin/helper ./cloud/lxc/helper; \
+	else echo "helper: no LXC headers (package lxc-dev), so this binary will have the process cloud only"; fi
+
+.PHONY: binary
+binary: ## ./nutshell from what is built already
+	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o nutshell .
+	@! ldd ./nutshell >/dev/null 2>&1 || { echo "nutshell is not static; see docs/adr/0002" >&2; exit 1; }
+	@ls -lh nutshell | awk '{print "nutshell: static, " $$5}'
+
+.PHONY: demo
+demo: dist/dokuwiki.tar.gz ## the demo application as an archive, made of Debian's package
+
+.PHONY: deps
+deps: ## install what building needs
+	@.ci/deps build
+
+.PHONY: deps-run
+deps-run: ## install what running on this machine needs
+	@.ci/deps run
+
+.PHONY: deps-test
+deps-test: deps ## install what the tests need
+	@.ci/deps test
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf nutshell dist cloud/lxc/bin/helper embedui/node_modules
+	find embedui/dist -mindepth 1 ! -name placeholder.html -delete
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+embedui/node_modules/.package-lock.json: embedui/package-lock.json
+	cd embedui && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+
+embedui/dist/index.html: embedui/node_modules/.package-lock.json $(UI_SRC)
+	cd embedui && npm run build
+	@touch $@
+
+dist/dokuwiki.tar.gz: $(wildcard testdata/apps/dokuwiki/*.go)
+	$(GO) run ./testdata/apps/pack -o $@
