@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -22,7 +23,9 @@ func (s *suite) launch() {
 	if i.Created.Before(began.Add(-2*time.Second)) || i.Created.After(time.Now().Add(2*time.Second)) {
 		s.t.Errorf("Created = %v, now is %v", i.Created, time.Now())
 	}
-	if d := cmp.Diff(s.spec("web-1").Tags, i.Tags); d != "" {
+	want := s.spec("web-1").Tags
+	maps.Copy(want, s.o.Tags)
+	if d := cmp.Diff(want, i.Tags); d != "" {
 		s.t.Errorf("tags (-want +got):\n%s", d)
 	}
 	if got := s.find("web-1"); got == nil || !cmp.Equal(*got, i) {

@@ -25,9 +25,10 @@ type Open func(t *testing.T, dir string) cloud.Driver
 
 // Options say what a driver promises beyond the contract.
 type Options struct {
-	Layers   []string // of every spec
-	Isolated bool     // groups do not reach each other
-	Limited  bool     // memory, processor and process limits hold
+	Layers   []string          // of every spec
+	Tags     map[string]string // that the driver adds to those of the spec
+	Isolated bool              // groups do not reach each other
+	Limited  bool              // memory, processor and process limits hold
 	// Kill ends the first process of an instance as a crash would.
 	Kill func(t *testing.T, i cloud.Instance)
 	// Leftovers tells what is left on this machine after the last instance

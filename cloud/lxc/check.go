@@ -1,0 +1,53 @@
+package lxc
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"nutshell/cloud"
+)
+
+// Check says what is missing for containers here.
+func (d *driver) Check(ctx context.Context) error {
+	missing := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{cloud.ErrUnavailable}, args...)...)
+	}
+	if os.Geteuid() != 0 {
+		return missing("containers need root; an ordinary user has the process cloud")
+	}
+	if st, err := os.Stat(d.c.Binary); err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+		return missing("%s is not a program", d.c.Binary)
+	}
+	for _, f := range []string{"common.conf", "common.seccomp"} {
+		if _, err := os.Stat(filepath.Join(shareDir, f)); err != nil {
+			return missing("%s/%s is missing: apt-get install lxc", shareDir, f)
+		}
+	}
+	if _, err := d.tool.version(ctx); err != nil {
+		return missing("%w", err)
+	}
+	if len(hierarchies()) == 0 {
+		return missing("no control groups are mounted at %s", cgroupDir)
+	}
+	b, err := os.ReadFile("/proc/filesystems")
+	if err == nil && !strings.Contains(string(b), "\toverlay\n") {
+		if _, err := os.Stat("/sys/module/overlay"); err != nil {
+			return missing("the kernel has no overlayfs (modprobe overlay)")
+		}
+	}
+	f, err := os.CreateTemp(d.c.Dir, newPrefix+"*")
+	if err != nil {
+		return missing("cannot write in %s: %w", d.c.Dir, err)
+	}
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	if err := d.net.load(); err != nil {
+		return missing("%w", err)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package lxc_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"nutshell/cloud"
+	"nutshell/cloud/cloudtest"
+	"nutshell/cloud/lxc"
+)
+
+// bed is what the tests of one driver need: an installation of its own, so
+// that nothing of the machine is touched, and a layer with nothing in it but
+// directories, since the test's program is static.
+type bed struct {
+	installation, binary, layer string
+	options                     map[string]string
+}
+
+func newBed(t *testing.T, options map[string]string) bed {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		cloudtest.Need(t, "containers need root")
+	}
+	var id [4]byte
+	_, _ = rand.Read(id[:])
+	b := bed{installation: hex.EncodeToString(id[:]), binary: cloudtest.Program(t), layer: t.TempDir(), options: options}
+	for _, dir := range []string{"etc", "usr/bin"} {
+		if err := os.MkdirAll(filepath.Join(b.layer, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(b.layer, "etc/motd"), []byte("from the layer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.open(t, t.TempDir()).Check(t.Context()); err != nil {
+		cloudtest.Need(t, err.Error())
+	}
+	return b
+}
+
+func (b bed) open(t *testing.T, dir string) cloud.Driver {
+	t.Helper()
+	d, err := lxc.New(cloud.Config{
+		Name: "default", Installation: b.installation, Dir: dir, Binary: b.binary, Options: b.options, Log: cloudtest.Log(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// leftovers looks for whatever could bear our tag on this machine.
+func (b bed) leftovers(t *testing.T, dir string) []string {
+	var left []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != "network.json" { // the plan of addresses stays
+			left = append(left, filepath.Join(dir, e.Name()))
+		}
+	}
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/nutshell-" + b.installation)
+	more, _ := filepath.Glob("/sys/fs/cgroup/nutshell-" + b.installation)
+	stage, _ := filepath.Glob("/run/nutshell/" + b.installation + "*")
+	left = append(append(append(left, groups...), more...), stage...)
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, "nsh"+b.installation) || strings.HasPrefix(l.Attrs().Name, "nv") && l.Attrs().MasterIndex == 0 {
+			left = append(left, "interface "+l.Attrs().Name)
+		}
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, dir) || strings.Contains(line, b.installation) {
+			left = append(left, "mount "+line)
+		}
+	}
+	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, c := range commands {
+		if cmd, err := os.ReadFile(c); err == nil && strings.Contains(string(cmd), b.installation) {
+			left = append(left, c+": "+string(cmd))
+		}
+	}
+	return left
+}
+
+func TestDriver(t *testing.T) {
+	b := newBed(t, map[string]string{"privileged": "never"})
+	cloudtest.Run(t, b.open, b.suite(t))
+}
+
+// TestPrivilegedDriver is the fallback of kernels without mapped layers.
+func TestPrivilegedDriver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the suite ran with user namespaces")
+	}
+	b := newBed(t, map[string]string{"privileged": "always"})
+	cloudtest.Run(t, b.open, b.suite(t))
+}
+
+func (b bed) suite(t *testing.T) cloudtest.Options {
+	t.Helper()
+	return cloudtest.Options{
+		Layers: []string{b.layer}, Isolated: true, Limited: true, Leftovers: b.leftovers,
+		Tags: b.tags(),
+		Kill: func(t *testing.T, i cloud.Instance) {
+			if err := syscall.Kill(initOf(t, b.installation, i.Name), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+}
+
+func (b bed) tags() map[string]string {
+	if b.options["privileged"] == "always" {
+		return map[string]string{"isolation": "privileged"}
+	}
+	return nil
+}
+
+// initOf finds an instance's first process by its control group.
+func initOf(t *testing.T, installation, name string) int {
+	t.Helper()
+	for _, pattern := range []string{"/sys/fs/cgroup/pids/nutshell-%/payload", "/sys/fs/cgroup/nutshell-%/payload"} {
+		dir := strings.Replace(pattern, "%", installation+"/"+name, 1)
+		pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			continue
+		}
+		for pid := range strings.FieldsSeq(string(pids)) {
+			status, _ := os.ReadFile("/proc/" + pid + "/status")
+			for line := range strings.Lines(string(status)) {
+				if f := strings.Fields(line); len(f) > 1 && f[0] == "NSpid:" && f[len(f)-1] == "1" {
+					p, err := cloud.FindProcess(atoi(t, pid))
+					if err == nil {
+						return p.PID
+					}
+				}
+			}
+		}
+	}
+	t.Fatalf("no first process of %s", name)
+	return 0
+}
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	n := 0
+	for _, c := range s {
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// answers waits for the instance.
+func answers(t *testing.T, i cloud.Instance, path string) string {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		got, err := cloudtest.Ask(t.Context(), i, path, nil)
+		if err == nil {
+			return got
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s%s: %v", i.Name, path, err)
+		}
+	}
+}
+
+var _ = exec.Command
+var _ = context.Background

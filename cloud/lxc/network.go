@@ -1,0 +1,382 @@
+package lxc
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+
+	"nutshell/cloud"
+)
+
+// maxSlots bounds the groups of a large subnet, so that names of bridges have
+// at most 15 characters and id ranges stay below 2^31.
+const maxSlots = 4000
+
+// network is the installation's part of this machine's network: a bridge and
+// a /24 per group, and firewall rules between them. Slot 0 is the director's.
+type network struct {
+	d      *driver
+	wanted netip.Prefix // option subnet, may be zero
+
+	mu    sync.Mutex
+	read  bool
+	plan  plan
+	built map[int]bool // slots whose bridge this process has seen to
+}
+
+// plan is what network.json keeps.
+type plan struct {
+	Subnet netip.Prefix   `json:"subnet"`
+	Groups map[string]int `json:"groups"` // slot by group
+}
+
+func (n *network) init(d *driver, subnet string) error {
+	n.d, n.built = d, map[int]bool{}
+	if subnet == "" {
+		return nil
+	}
+	p, err := netip.ParsePrefix(subnet)
+	if err != nil || !p.Addr().Is4() || p.Bits() > 22 || !p.Addr().IsPrivate() {
+		return fmt.Errorf("%w: option subnet of cloud %s: %q is not a private IPv4 network of /22 or larger", cloud.ErrInvalid, d.c.Name, subnet)
+	}
+	n.wanted = p.Masked()
+	return nil
+}
+
+func (n *network) file() string { return filepath.Join(n.d.c.Dir, "network.json") }
+
+// load reads the plan, or makes one. The caller holds mu.
+func (n *network) load() error {
+	if n.read {
+		return nil
+	}
+	err := cloud.LoadState(n.file(), &n.plan)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if n.plan.Groups == nil {
+		n.plan.Groups = map[string]int{}
+	}
+	// The subnet is chosen anew only while no instance has an address in it.
+	if len(n.plan.Groups) == 0 || !n.plan.Subnet.IsValid() {
+		if n.plan.Subnet, err = n.choose(); err != nil {
+			return err
+		}
+	}
+	n.read = true
+	return cloud.SaveState(n.file(), n.plan)
+}
+
+// choose takes the subnet that was asked for, or the first free /16 from a
+// place that follows from the installation.
+func (n *network) choose() (netip.Prefix, error) {
+	used, err := n.used()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	free := func(p netip.Prefix) (netip.Prefix, bool) {
+		for _, u := range used {
+			if u.Overlaps(p) {
+				return u, false
+			}
+		}
+		return p, true
+	}
+	if n.wanted.IsValid() {
+		if u, ok := free(n.wanted); !ok {
+			return netip.Prefix{}, fmt.Errorf("%w: option subnet %s overlaps this machine's network %s", cloud.ErrInvalid, n.wanted, u)
+		}
+		return n.wanted, nil
+	}
+	for i := range uint32(64) {
+		second := 192 + (hash(n.d.c.Installation)+i)%64
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(second), 0, 0}), 16)
+		if _, ok := free(p); ok {
+			return p, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("%w: no free /16 in 10.192.0.0/10: give option subnet", cloud.ErrUnavailable)
+}
+
+// used are the networks that this machine has, ours left out.
+func (n *network) used() ([]netip.Prefix, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("read routes: %w", err)
+	}
+	var used []netip.Prefix
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue // the default
+		}
+		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil && strings.HasPrefix(l.Attrs().Name, n.prefix()) {
+			continue
+		}
+		ones, _ := r.Dst.Mask.Size()
+		if a, ok := netip.AddrFromSlice(r.Dst.IP.To4()); ok && ones > 0 {
+			used = append(used, netip.PrefixFrom(a, ones))
+		}
+	}
+	return used, nil
+}
+
+// prefix begins the names of all our bridges.
+func (n *network) prefix() string         { return "nsh" + n.d.c.Installation }
+func (n *network) bridge(slot int) string { return n.prefix() + strconv.Itoa(slot) }
+
+// veth is the host's end of an instance's cable. The kernel removes it with
+// the other end.
+func (n *network) veth(name string) string {
+	return fmt.Sprintf("nv%08x%04x", hash(n.d.c.Installation+"/"+name), hash(name)&0xffff)
+}
+
+// at is an address of the slot's /24.
+func (n *network) at(slot, host int) netip.Addr {
+	b := n.plan.Subnet.Addr().As4()
+	base := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8
+	v := base + uint32(slot)<<8 + uint32(host)
+	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+}
+
+func (n *network) gateway(slot int) netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.at(slot, 1)
+}
+
+func (n *network) slots() int { return min(1<<(24-n.plan.Subnet.Bits()), maxSlots) }
+
+// place gives r's group a slot and r an address in it, and calls write, which
+// must make r's record, before another instance can get the same.
+func (n *network) place(r *record, write func() error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.load(); err != nil {
+		return err
+	}
+	slot, ok := n.plan.Groups[r.Group]
+	if !ok {
+		taken := map[int]bool{0: true}
+		for _, s := range n.plan.Groups {
+			taken[s] = true
+		}
+		for slot = 1; taken[slot]; slot++ {
+		}
+		if slot >= n.slots() {
+			return fmt.Errorf("%w: subnet %s has room for %d groups", cloud.ErrQuota, n.plan.Subnet, n.slots()-1)
+		}
+		n.plan.Groups[r.Group] = slot
+		if err := cloud.SaveState(n.file(), n.plan); err != nil {
+			delete(n.plan.Groups, r.Group)
+			return err
+		}
+	}
+	records, err := n.d.records()
+	if err != nil {
+		return err
+	}
+	used := map[netip.Addr]bool{}
+	for _, o := range records {
+		used[o.Address] = true
+	}
+	// Hosts 2 to 254, from a place that follows from the name, so that an
+	// address is not given again at once.
+	first := int(hash(r.Name) % 253)
+	for i := range 253 {
+		if a := n.at(slot, 2+(first+i)%253); !used[a] {
+			r.Slot, r.Address = slot, a
+			return write()
+		}
+	}
+	return fmt.Errorf("%w: group %q has 253 instances", cloud.ErrQuota, r.Group)
+}
+
+// leave calls remove, which must remove r's record, and takes the group's
+// bridge away when r was its last instance.
+func (n *network) leave(r record, remove func() error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := remove(); err != nil {
+		return err
+	}
+	records, err := n.d.records()
+	if err != nil {
+		return err
+	}
+	groups := map[string]bool{}
+	for _, o := range records {
+		groups[o.Group] = true
+	}
+	if groups[r.Group] {
+		return nil
+	}
+	if err := n.load(); err != nil {
+		return err
+	}
+	return n.drop(groups)
+}
+
+// keep removes what groups that exist no longer have left.
+func (n *network) keep(groups map[string]bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := os.Stat(n.file()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := n.load(); err != nil {
+		return err
+	}
+	return n.drop(groups)
+}
+
+// drop removes all groups but those given, from the plan and from the
+// machine. The caller holds mu.
+func (n *network) drop(groups map[string]bool) error {
+	wanted := map[string]bool{n.bridge(0): true}
+	changed := false
+	for g, slot := range n.plan.Groups {
+		if groups[g] {
+			wanted[n.bridge(slot)] = true
+			continue
+		}
+		delete(n.plan.Groups, g)
+		delete(n.built, slot)
+		changed = true
+	}
+	if changed {
+		if err := cloud.SaveState(n.file(), n.plan); err != nil {
+			return err
+		}
+	}
+	removed, err := n.removeBridges(func(name string) bool { return !wanted[name] })
+	if err != nil || removed == 0 {
+		return err
+	}
+	return n.firewall()
+}
+
+func (n *network) removeBridges(which func(name string) bool) (int, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return 0, fmt.Errorf("read interfaces: %w", err)
+	}
+	count := 0
+	var errs []error
+	for _, l := range links {
+		name := l.Attrs().Name
+		number, ok := strings.CutPrefix(name, n.prefix())
+		if _, err := strconv.Atoi(number); !ok || err != nil || l.Type() != "bridge" || !which(name) {
+			continue
+		}
+		count++
+		if err := netlink.LinkDel(l); err != nil {
+			errs = append(errs, fmt.Errorf("remove bridge %s: %w", name, err))
+		}
+	}
+	return count, errors.Join(errs...)
+}
+
+// up makes the slot's bridge, the director's, and the firewall rules.
+func (n *network) up(slot int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.load(); err != nil {
+		return err
+	}
+	missing := false
+	for _, s := range []int{0, slot} {
+		if _, err := net.InterfaceByName(n.bridge(s)); err != nil || !n.built[s] {
+			missing = true
+			if err := n.makeBridge(s); err != nil {
+				return err
+			}
+		}
+	}
+	if !missing {
+		return nil
+	}
+	if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	if err := n.firewall(); err != nil {
+		return err
+	}
+	n.built[0], n.built[slot] = true, true
+	return nil
+}
+
+func (n *network) makeBridge(slot int) error {
+	name, address := n.bridge(slot), n.at(slot, 1)
+	mac, err := net.ParseMAC(hardware(address))
+	if err != nil {
+		return err
+	}
+	// A bridge without an address of its own changes it with each cable.
+	b := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, HardwareAddr: mac}}
+	if err := netlink.LinkAdd(b); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make bridge %s: %w", name, err)
+	}
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", name, err)
+	}
+	ip := net.IP(address.AsSlice())
+	if err := netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(24, 32)}}); err != nil {
+		return fmt.Errorf("address of bridge %s: %w", name, err)
+	}
+	for key, value := range map[string]string{
+		"net/ipv4/conf/" + name + "/rp_filter": "1", // an instance cannot speak for another group's address
+		// The firewall of groups is for IPv4; nothing else shall pass beside it.
+		"net/ipv6/conf/" + name + "/disable_ipv6": "1",
+	} {
+		if err := writeSysctl(key, value); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		return fmt.Errorf("bridge %s: %w", name, err)
+	}
+	return nil
+}
+
+// director makes the director's address usable.
+func (n *network) director() (string, error) {
+	if err := n.up(0); err != nil {
+		return "", fmt.Errorf("network: %w", err)
+	}
+	return n.gateway(0).String(), nil
+}
+
+// close removes all that up made, but for the plan.
+func (n *network) close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.built = map[int]bool{}
+	_, err := n.removeBridges(func(string) bool { return true })
+	return errors.Join(err, n.removeFirewall(), removeStage(n.d.stage()))
+}
+
+func removeStage(dir string) error {
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(dir)) // fails when another installation is there
+	return nil
+}
+
+func writeSysctl(key, value string) error {
+	path := "/proc/sys/" + key
+	if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == value {
+		return nil
+	}
+	return os.WriteFile(path, []byte(value), 0o644)
+}
