@@ -8,7 +8,7 @@ LDFLAGS := -s -w
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UI_SRC  := $(shell find embedui/src embedui/public -type f 2>/dev/null) $(wildcard embedui/*.json embedui/*.ts embedui/*.js embedui/*.html)
 # Packages outside of ./... because Go skips folders called testdata.
-ALL     := ./... ./testdata/...
+ALL     := ./... ./testdata/apps/... ./testdata/bench/...
 
 .PHONY: build
 build: deps ui helper binary ## everything in one static file: ./nutshell
