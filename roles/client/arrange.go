@@ -63,7 +63,7 @@ func parse(app *cli.App, args []string) (*parsed, error) {
 			return p, nil
 		case a == "--":
 			if len(args) > 1 && len(p.last().commands) == 0 && p.partFlag(args[0]) {
-				args[0] = "--" + args[0] // the manual prints "-- backend 2"
+				args = append([]string{"--" + args[0]}, args[1:]...) // the manual prints "-- backend 2"
 				continue
 			}
 			p.args = append(p.args, args...)
@@ -93,7 +93,7 @@ func (p *parsed) word(app *cli.App, a string) error {
 		return nil
 	}
 	if sub == nil {
-		return &usageError{message: "there is no command " + api.Shorten(a) + didYouMean(a, commandNames(p.last().commands)), usage: p.path() + " <command> [arguments]; see " + p.path() + " --help"}
+		return &usageError{message: "there is no command " + api.Shorten(a) + didYouMean(a, commandNames(p.last().commands)), see: p.path() + " --help"}
 	}
 	p.levels = append(p.levels, level{name: sub.Name, command: sub, flags: sub.Flags, commands: sub.Subcommands})
 	return nil
@@ -117,13 +117,13 @@ func (p *parsed) flag(a string, rest []string) ([]string, error) {
 	}
 	switch {
 	case f == nil:
-		return nil, &usageError{message: "there is no option " + api.Shorten(a) + didYouMean(name, p.flagNames()), usage: "see " + p.path() + " --help"}
+		return nil, &usageError{message: "there is no option " + api.Shorten(a) + didYouMean(name, p.flagNames()), see: p.path() + " --help"}
 	case !takesValue(f) && !has:
 		l.out = append(l.out, "--"+f.Names()[0])
 	case has:
 		l.out = append(l.out, "--"+f.Names()[0]+"="+value)
 	case len(rest) == 0:
-		return nil, &usageError{message: "the option " + a + " needs a value", usage: "see " + p.path() + " --help"}
+		return nil, &usageError{message: "the option " + a + " needs a value", see: p.path() + " --help"}
 	default:
 		l.out = append(l.out, "--"+f.Names()[0]+"="+rest[0])
 		rest = rest[1:]
@@ -188,7 +188,7 @@ func takesValue(f cli.Flag) bool {
 
 // didYouMean proposes the one name that differs little from a wrong one.
 func didYouMean(wrong string, names []string) string {
-	best, least := "", len(wrong)/3+1
+	best, least := "", max(1, len(wrong)/3)
 	for _, n := range names {
 		if d := distance(sameName(wrong), sameName(n)); d <= least && len(n) > 1 {
 			best, least = n, d-1

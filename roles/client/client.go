@@ -223,6 +223,7 @@ func findCommand(list []*cli.Command, name string) *cli.Command {
 type usageError struct {
 	message string
 	usage   string // the line that would be right
+	see     string // the command that explains more
 }
 
 func (e *usageError) Error() string { return e.message }
@@ -244,6 +245,9 @@ func (c *Client) report(err error) int {
 			fmt.Fprintln(c.o.Stderr, "usage:", usage.usage)
 		}
 		fmt.Fprintln(c.o.Stderr, "ERROR:", usage.message)
+		if usage.see != "" {
+			fmt.Fprintln(c.o.Stderr, "       hint: see", usage.see)
+		}
 		return api.CodeInvalid.Exit()
 	case errors.As(err, &stopped):
 		fmt.Fprintln(c.o.Stderr, stopped.Error())

@@ -31,7 +31,7 @@ func (c *Client) codeVerbs(kind *api.Kind) []*cli.Command {
 		})),
 		c.ofKind(kind, "rollback", "activate the version before the current one, or the one named", one+" [code_version]", onService(rollback)),
 		c.ofKind(kind, "download-code", "write a code version's archive into this directory", one+" [code_version]", onService(downloadCode), versionFlag,
-			&cli.StringFlag{Name: "to", Usage: "write it to `FILE`"}),
+			&cli.StringFlag{Name: "to", Usage: "write it to this file"}),
 		c.ofKind(kind, "delete-code", "delete a code version that is not the current one", one+" <code_version>", onService(deleteCode)),
 	}
 }

@@ -57,7 +57,7 @@ func (c *Client) complete(ctx context.Context, program string, words []string) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := background(ctx, completeTime)
+	ctx, cancel := context.WithTimeout(ctx, completeTime)
 	defer cancel()
 	typed, last := words[:len(words)-1], words[len(words)-1]
 	p, value := parsePrefix(app, typed)

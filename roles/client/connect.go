@@ -84,8 +84,9 @@ func (c *Client) sources() ([]connection, error) {
 		}
 		return err
 	}
-	if dir := c.dataDir(); dir != "" {
-		if err := add(readClientFile(filepath.Join(dir, "client.yaml"))); err != nil {
+	here, named := c.dataDir()
+	if here != "" && !named {
+		if err := add(readClientFile(filepath.Join(here, "client.yaml"))); err != nil {
 			return nil, err
 		}
 	}
@@ -103,6 +104,11 @@ func (c *Client) sources() ([]connection, error) {
 			return nil, err
 		}
 	}
+	if named { // whoever names a director's directory means that director
+		if err := add(readClientFile(filepath.Join(here, "client.yaml"))); err != nil {
+			return nil, err
+		}
+	}
 	list = append(list, connection{URL: c.o.Getenv("NUTSHELL_DIRECTOR"), CA: c.o.Getenv("NUTSHELL_CA_SHA256"), User: c.o.Getenv("NUTSHELL_USER"),
 		Token: c.o.Getenv("NUTSHELL_TOKEN"), Password: c.o.Getenv("NUTSHELL_PASSWORD"), from: "the environment"})
 	if c.g.confFile != "" {
@@ -115,18 +121,19 @@ func (c *Client) sources() ([]connection, error) {
 	return append(list, connection{URL: c.g.director, CA: c.g.ca, User: c.g.username, Token: c.g.token, Password: c.g.password, from: "the command line"}), nil
 }
 
-// dataDir is where a director of this user on this machine keeps its things.
-func (c *Client) dataDir() string {
+// dataDir is where a director of this user on this machine keeps its things,
+// and whether the environment names it.
+func (c *Client) dataDir() (dir string, named bool) {
 	if d := c.o.Getenv("NUTSHELL_DATA_DIR"); d != "" {
-		return d
+		return d, true
 	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/nutshell"
+		return "/var/lib/nutshell", false
 	}
 	if home := c.o.Getenv("HOME"); home != "" {
-		return filepath.Join(home, ".local", "share", "nutshell")
+		return filepath.Join(home, ".local", "share", "nutshell"), false
 	}
-	return ""
+	return "", false
 }
 
 // clientFile is where login keeps the sign-in; "" if there is no home.

@@ -178,9 +178,10 @@ func (r *call) explain(err error) error {
 		return err
 	}
 	said := *e
+	var pin *pinError
 	switch {
-	case errors.Is(err, errPin):
-		said = api.Error{Code: api.CodeUnauthorized, Object: r.conn.URL, Message: errPin.Error(),
+	case errors.As(err, &pin):
+		said = api.Error{Code: api.CodeUnauthorized, Object: r.conn.URL, Message: "it is not the director that was trusted", Err: pin,
 			Hint: "somebody may be listening in; if the director was really installed anew, sign in again with: nutshell login " + r.conn.URL}
 	case e.Err != nil && strings.Contains(e.Err.Error(), "x509: "):
 		said = api.Error{Code: api.CodeUnauthorized, Object: r.conn.URL, Message: "its certificate is not trusted here", Err: e.Err,

@@ -11,7 +11,7 @@ usage: {{.HelpName}} [options]{{if .Commands}} <command>{{end}} [arguments]
   {{printf "%-22s" .Name}} {{.Usage}}{{end}}
 {{end}}{{end}}
 options, before or behind the command:{{range .VisibleFlags}}
-  {{.}}{{end}}
+  {{range $i, $n := .Names}}{{if $i}}, {{end}}{{if eq (len $n) 1}}-{{else}}--{{end}}{{$n}}{{end}}{{if .TakesValue}} VALUE{{end}}{{"\t"}}{{.GetUsage}}{{end}}
 
 Each command has --help. Underscores and dashes are the same: add_nodes is add-nodes.
 `
@@ -33,5 +33,5 @@ usage: {{.HelpName}}{{if .VisibleFlags}} [options]{{end}}{{if .ArgsUsage}} {{.Ar
 {{.Description}}
 {{end}}{{if .Flags}}
 options:{{range .Flags}}
-  {{.}}{{end}}
+  {{range $i, $n := .Names}}{{if $i}}, {{end}}{{if eq (len $n) 1}}-{{else}}--{{end}}{{$n}}{{end}}{{if .TakesValue}} VALUE{{end}}{{"\t"}}{{.GetUsage}}{{end}}
 {{end}}`

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -87,11 +86,10 @@ func (r *call) confirmCA(conn connection) (string, error) {
 	if want == "" && r.g.ca != "" {
 		want = cleanFingerprint(r.g.ca)
 	}
-	root, err := askRoot(r.ctx(), conn.URL)
+	got, err := askRoot(r.ctx(), conn.URL)
 	if err != nil {
 		return "", err
 	}
-	got := fingerprint(root)
 	switch {
 	case want == got, want == "" && conn.CA == got:
 		return got, nil
@@ -172,7 +170,3 @@ func (c *Client) tokenVerbs() []*cli.Command {
 	}
 }
 
-// background is the context of what must not delay a shell.
-func background(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, limit)
-}

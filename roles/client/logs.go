@@ -14,7 +14,7 @@ import (
 
 func logFlags(more ...cli.Flag) []cli.Flag {
 	return append(more,
-		&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "the last `LINES` only (0: all)"},
+		&cli.IntFlag{Name: "tail", Aliases: []string{"n"}, Usage: "the last lines only, so many (0: all)"},
 		&cli.BoolFlag{Name: "follow", Usage: "go on with what is added, until Ctrl-C"})
 }
 

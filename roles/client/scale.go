@@ -26,7 +26,7 @@ func (c *Client) partNames(kind *api.Kind) []string {
 	names := []string{countName}
 	for _, k := range kinds {
 		for _, p := range k.Parts {
-			if !p.Fixed && !slices.Contains(names, p.Name) {
+			if !p.Fixed && !slices.Contains(names, p.Name) && !slices.Contains(scaleOptions(), sameName(p.Name)) {
 				names = append(names, p.Name)
 			}
 		}
@@ -34,14 +34,17 @@ func (c *Client) partNames(kind *api.Kind) []string {
 	return names
 }
 
+// scaleOptions are names of options that no part can have.
+func scaleOptions() []string { return []string{"cloud", "c", "agent-id", "help", "h"} }
+
 func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 	const one = argApp + " " + argServ
 	numbers := func(what string) []cli.Flag {
 		var flags []cli.Flag
 		for _, n := range c.partNames(kind) {
-			usage := what + " `COUNT` " + n + " nodes"
+			usage := what + " so many " + n + " nodes"
 			if n == countName {
-				usage = what + " `COUNT` nodes of the usual role"
+				usage = what + " so many nodes of the usual role"
 			}
 			flags = append(flags, &cli.IntFlag{Name: n, Category: partCategory, Usage: usage})
 		}
@@ -50,15 +53,15 @@ func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 	changes := func() []cli.Flag {
 		var flags []cli.Flag
 		for _, n := range c.partNames(kind) {
-			flags = append(flags, &cli.StringFlag{Name: n, Category: partCategory, Usage: "`CHANGE`: +1 more, -1 less, =3 or 3 in all"})
+			flags = append(flags, &cli.StringFlag{Name: n, Category: partCategory, Usage: "+1 more, -1 less, =3 or 3 in all"})
 		}
 		return flags
 	}
 	cloud := func() cli.Flag {
 		return &cli.StringFlag{Name: "cloud", Aliases: []string{"c"}, Usage: "start new nodes in this cloud"}
 	}
-	node := func() cli.Flag {
-		return &cli.StringFlag{Name: "node", Usage: "let these nodes go first: `AGENT_ID[,AGENT_ID]`"}
+	leave := func() cli.Flag {
+		return &cli.StringFlag{Name: c.spell("agent-id"), Usage: "let these nodes go first, with commas between"}
 	}
 	return []*cli.Command{
 		c.ofKind(kind, "list-nodes", "the nodes of a service", one, onService(listNodes)),
@@ -67,9 +70,9 @@ func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 		}), append(numbers("add"), cloud())...),
 		c.ofKind(kind, "remove-nodes", "remove nodes; one of the usual role if no role is named", one, onService(func(r *call, _ api.Application, s api.Service) error {
 			return addOrRemove(r, s, -1, "Removing nodes from service %s... ")
-		}), append(numbers("remove"), node())...),
-		c.ofKind(kind, "scale", "change the number of nodes, e.g. --backend +1", one, onService(scaleService), append(changes(), cloud(), node())...),
-		c.ofKind(kind, "preview", "what scale would do, and what it would cost", one, onService(previewScale), append(changes(), node())...),
+		}), append(numbers("remove"), leave())...),
+		c.ofKind(kind, "scale", "change the number of nodes, e.g. --backend +1", one, onService(scaleService), append(changes(), cloud(), leave())...),
+		c.ofKind(kind, "preview", "what scale would do, and what it would cost", one, onService(previewScale), append(changes(), leave())...),
 	}
 }
 
@@ -112,7 +115,7 @@ func addOrRemove(r *call, s api.Service, sign int, doing string) error {
 }
 
 func nodeIDs(r *call) []string {
-	return strings.FieldsFunc(r.String("node"), func(c rune) bool { return c == ',' || c == ' ' })
+	return strings.FieldsFunc(r.String(r.spell("agent-id")), func(c rune) bool { return c == ',' || c == ' ' })
 }
 
 func (r *call) scale(s api.Service, want api.Scale, doing string) error {

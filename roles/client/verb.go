@@ -33,11 +33,11 @@ func (c *Client) Flags() []cli.Flag {
 	name := func(n string) string { return c.spell(n) }
 	return []cli.Flag{
 		&cli.StringFlag{Name: name("director-url"), Aliases: []string{"director"}, Usage: "address of the director, https://host:5555", Destination: &g.director},
-		&cli.StringFlag{Name: "username", Usage: "sign in as `NAME`", Destination: &g.username},
+		&cli.StringFlag{Name: "username", Usage: "sign in with this name", Destination: &g.username},
 		&cli.StringFlag{Name: "password", Usage: "password; others on this machine may see it here, NUTSHELL_PASSWORD is safer", Destination: &g.password},
 		&cli.StringFlag{Name: "token", Usage: "API token instead of name and password; NUTSHELL_TOKEN is safer", Destination: &g.token},
 		&cli.StringFlag{Name: name("ca-sha256"), Usage: "fingerprint of the director's CA", Destination: &g.ca},
-		&cli.StringFlag{Name: name("conf-file"), Usage: "read director_url, username and password from `FILE`", Destination: &g.confFile},
+		&cli.StringFlag{Name: name("conf-file"), Usage: "read director_url, username and password from this file", Destination: &g.confFile},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "table, json or yaml", Destination: &g.output},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no messages; lists print ids only", Destination: &g.quiet},
 		&cli.BoolFlag{Name: "wait", Usage: "wait until long work is finished (the default)", Destination: &g.wait},
