@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/logfile"
 	"nutshell/services"
 )
 
@@ -28,7 +28,7 @@ type service struct {
 	kind  services.Kind
 	half  services.Manager
 	log   *slog.Logger
-	logTo *os.File
+	logTo *logfile.File
 	wake  chan struct{}
 	ended context.CancelFunc
 	crew  *crew
@@ -53,11 +53,11 @@ func newService(m *Manager, kind services.Kind, d api.DesiredService) *service {
 	s.health.Serving = d.Service.Serving
 	s.health.URLs = d.Service.URLs
 	s.log = m.c.Log.With("service", d.Service.ID)
-	if f, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640); err != nil {
+	if f, err := logfile.Open(s.logFile(), logfile.MaxBytes); err != nil {
 		s.log.Error("service has no log of its own", "error", err)
 	} else {
 		s.logTo = f
-		s.log = slog.New(slog.NewTextHandler(f, nil))
+		s.log = f.Logger(nil, slog.LevelInfo)
 	}
 	s.half = kind.Manager(host{s})
 	return s
