@@ -91,8 +91,10 @@ func Bootstrap(ctx context.Context, j Job, progress Progress) error {
 		return j.failed(ctx, err)
 	}
 	progress("tidying up", 0.98)
-	if err := j.keepLists(); err != nil {
-		return err
+	if filepath.Base(program) == "mmdebstrap" { // debootstrap's lists lack the updates
+		if err := j.keepLists(); err != nil {
+			return err
+		}
 	}
 	return j.finish()
 }
