@@ -1,0 +1,54 @@
+package codestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/archive"
+)
+
+// Version stores an uploaded archive and makes a code version of it. The
+// caller adds description, time and by whom. A refused archive never gets
+// into the store. With strip, a single directory that holds everything is
+// taken off at unpacking; without it, such an archive is refused, because
+// what the user meant is the content of that directory.
+func (s *Store) Version(ctx context.Context, r io.Reader, filename string, strip bool, limit int64) (api.CodeVersion, error) {
+	name, err := cleanFilename(filename)
+	if err != nil {
+		return api.CodeVersion{}, err
+	}
+	in, err := s.receive(ctx, r, limit)
+	if err != nil {
+		return api.CodeVersion{}, about(name, err)
+	}
+	defer in.discard()
+	info, err := archive.Inspect(ctx, in.file.Name(), archive.Limits{})
+	if err != nil {
+		return api.CodeVersion{}, about(name, err)
+	}
+	if info.TopDirectory != "" && !strip {
+		return api.CodeVersion{}, &api.Error{Code: api.CodeInvalid, Op: "upload code", Object: "file " + name, Fields: []string{"strip"},
+			Message: fmt.Sprintf("the archive expands into the sub-directory %s instead of the current directory", api.Shorten(info.TopDirectory)),
+			Hint:    "upload it with --strip to take that directory off, or make the archive from inside it"}
+	}
+	blob, err := in.keep()
+	if err != nil {
+		return api.CodeVersion{}, about(name, err)
+	}
+	return api.CodeVersion{ID: "code-" + api.NewID(6), Filename: name, Format: string(info.Format), Strip: info.TopDirectory,
+		Bytes: blob.Bytes, SHA256: blob.SHA256, Files: info.Files}, nil
+}
+
+// about puts the user's name of the file in place of ours.
+func about(name string, err error) error {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("upload code %s: %w", name, err)
+	}
+	named := *e
+	named.Op, named.Object = "upload code", "file "+name
+	return &named
+}
