@@ -1,0 +1,48 @@
+// Opens Debian's Chromium with a fresh profile and nothing that talks to the
+// world, and keeps count of everything that must not happen.
+import { mkdirSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+
+export const base = process.env.NUTSHELL_URL ?? 'http://127.0.0.1:5599';
+export const user = process.env.NUTSHELL_USER ?? 'admin';
+export const password = process.env.NUTSHELL_PASSWORD ?? 'nutshell';
+export const shots = process.env.NUTSHELL_SHOTS ?? '';
+
+export const sizes = { desktop: { width: 1440, height: 900 }, phone: { width: 390, height: 844 } };
+
+export async function open() {
+  if (shots) mkdirSync(shots, { recursive: true });
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+}
+
+/** page opens a tab of a size and a theme; its faults are gathered. */
+export async function page(browser, size, theme, faults) {
+  const context = await browser.newContext({ viewport: sizes[size], colorScheme: theme, ignoreHTTPSErrors: true, isMobile: size === 'phone', hasTouch: size === 'phone', reducedMotion: 'reduce' });
+  const p = await context.newPage();
+  p.setDefaultTimeout(10_000);
+  p.on('console', (m) => {
+    // a refused request is written to the console by the browser itself
+    if (m.type() === 'error' && !/status of 4\d\d|status of 5\d\d|ERR_(CONNECTION|INCOMPLETE|EMPTY)/.test(m.text())) faults.push(`console: ${m.text()}`);
+  });
+  p.on('pageerror', (e) => faults.push(`page: ${e.message}`));
+  p.on('request', (r) => {
+    if (!r.url().startsWith(base) && !/^(data|blob|about):/.test(r.url())) faults.push(`request to another host: ${r.url()}`);
+  });
+  return p;
+}
+
+export async function signIn(p) {
+  await p.goto(base + '/');
+  await p.getByLabel('Name', { exact: true }).fill(user);
+  await p.getByLabel('Password', { exact: true }).fill(password);
+  await p.getByRole('button', { name: 'Sign in' }).click();
+  await p.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+}
+
+export async function shoot(p, name, full = false) {
+  if (shots) await p.screenshot({ path: `${shots}/${name}.png`, fullPage: full });
+}

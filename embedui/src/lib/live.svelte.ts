@@ -1,0 +1,248 @@
+// What the director told us, kept up to date by one stream of events. Pages
+// read from here and never poll for state.
+import { SvelteMap } from 'svelte/reactivity';
+import type { Application, Cloud, Event, Instance, Kind, Operation, Service, Session, User, Version } from './api';
+import { get, list, onSignedOut, setCsrf } from './client';
+import { Trail } from './trail';
+
+type Link = 'connecting' | 'live' | 'lost';
+
+const kinds = ['application', 'service', 'instance', 'operation', 'version', 'user'];
+
+class Live {
+  session = $state<Session | null>(null);
+  /** known is false until the first answer about the session. */
+  known = $state(false);
+  loaded = $state(false);
+  link = $state<Link>('connecting');
+  /** since when the link is lost, for the banner. */
+  lostAt = $state(0);
+  /** now ticks once a second, for ages. */
+  now = $state(Date.now());
+
+  applications = new SvelteMap<number, Application>();
+  services = new SvelteMap<string, Service>();
+  instances = new SvelteMap<string, Instance>();
+  operations = new SvelteMap<string, Operation>();
+  clouds = $state<Cloud[]>([]);
+  kinds = $state<Kind[]>([]);
+  version = $state<Version | null>(null);
+  /** versionsRevision grows when a code version of any service changed. */
+  versionsRevision = $state(0);
+  trail = new Trail();
+
+  #source: EventSource | null = null;
+  #held: Event[] | null = null;
+  #watchers = new Set<(operation: Operation) => void>();
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #figures: ReturnType<typeof setInterval> | undefined;
+
+  constructor() {
+    setInterval(() => (this.now = Date.now()), 1000);
+    onSignedOut(() => this.forget());
+  }
+
+  /** open asks whether there is a session, and begins to listen if so. */
+  async open(): Promise<void> {
+    try {
+      this.begin(await get<Session>('/session'));
+    } catch {
+      this.known = true;
+    }
+  }
+
+  /** begin is called with the session after a sign-in. */
+  begin(session: Session): void {
+    setCsrf(session.csrf);
+    this.session = session;
+    this.known = true;
+    this.#listen();
+    clearInterval(this.#figures);
+    // Figures are measured all the time but are no change of anything, so no
+    // event tells of them. They are fetched while somebody looks.
+    this.#figures = setInterval(() => {
+      if (document.visibilityState === 'visible' && this.link === 'live') void this.#refreshFigures();
+    }, 4000);
+  }
+
+  /** forget drops everything at the end of a session. */
+  forget(): void {
+    this.#source?.close();
+    this.#source = null;
+    clearTimeout(this.#retry);
+    clearInterval(this.#figures);
+    this.session = null;
+    this.loaded = false;
+    setCsrf('');
+    for (const m of [this.applications, this.services, this.instances, this.operations]) m.clear();
+  }
+
+  /** onOperation tells the watcher of every change of an operation. */
+  onOperation(watcher: (operation: Operation) => void): () => void {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  kind(name: string): Kind | undefined {
+    return this.kinds.find((k) => k.name === name);
+  }
+
+  /** put keeps a service or application that an answer brought. */
+  putService(s: Service): void {
+    const { instances, ...rest } = s;
+    const key = `${s.application}/${s.id}`;
+    this.services.set(key, { ...rest, settings: rest.settings ?? {}, parts: rest.parts ?? {}, urls: rest.urls ?? [] });
+    for (const i of instances ?? []) this.instances.set(i.id, i);
+  }
+
+  putApplication(a: Application): void {
+    const { services, ...rest } = a;
+    this.applications.set(a.id, rest);
+    for (const s of services ?? []) this.putService(s);
+  }
+
+  putOperation(o: Operation): void {
+    const old = this.operations.get(o.id);
+    this.operations.set(o.id, o);
+    if (old?.state !== o.state || old?.progress !== o.progress) for (const w of this.#watchers) w(o);
+  }
+
+  #listen(): void {
+    this.#source?.close();
+    this.#held = [];
+    const source = new EventSource('/api/v1/events');
+    this.#source = source;
+    source.addEventListener('hello', () => {
+      this.link = 'live';
+      void this.#load();
+    });
+    for (const kind of kinds) {
+      for (const type of [kind, kind + '.deleted']) {
+        source.addEventListener(type, (e) => this.#receive(JSON.parse((e as MessageEvent<string>).data) as Event));
+      }
+    }
+    source.onerror = () => {
+      if (this.#source !== source) return;
+      if (this.link !== 'lost') this.lostAt = Date.now();
+      this.link = 'lost';
+      // The browser resumes by itself after a broken connection, but gives up
+      // when it is answered with an error, as when the session is over.
+      if (source.readyState === EventSource.CLOSED) {
+        clearTimeout(this.#retry);
+        this.#retry = setTimeout(() => void this.#reopen(), 2000);
+      }
+    };
+    source.onopen = () => (this.link = 'live');
+  }
+
+  async #reopen(): Promise<void> {
+    try {
+      const session = await get<Session>('/session');
+      setCsrf(session.csrf);
+      this.session = session;
+      this.#listen();
+    } catch (e) {
+      if ((e as { problem?: { status?: number } }).problem?.status === 401) this.forget();
+      else this.#retry = setTimeout(() => void this.#reopen(), 2000);
+    }
+  }
+
+  // Events that arrive while everything is fetched again are newer than what
+  // is fetched, so they are held back and laid over it.
+  async #load(): Promise<void> {
+    this.#held = [];
+    try {
+      const [apps, services, instances, operations, clouds, kinds, version] = await Promise.all([
+        list<Application>('/applications'),
+        list<Service>('/services'),
+        list<Instance>('/resources'),
+        list<Operation>('/operations?limit=200'),
+        list<Cloud>('/clouds'),
+        list<Kind>('/kinds'),
+        get<Version>('/version'),
+      ]);
+      replace(this.applications, apps.map((a) => [a.id, a]));
+      replace(this.services, []);
+      for (const s of services) this.putService(s);
+      replace(this.instances, instances.map((i) => [i.id, i]));
+      replace(this.operations, operations.map((o) => [o.id, o]));
+      this.trail.add(instances);
+      this.clouds = clouds;
+      this.kinds = kinds;
+      this.version = version;
+      this.versionsRevision++;
+      this.loaded = true;
+    } catch {
+      if (this.session) this.#retry = setTimeout(() => void this.#load(), 2000);
+    }
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const e of held) this.#apply(e);
+  }
+
+  async #refreshFigures(): Promise<void> {
+    try {
+      const instances = await list<Instance>('/resources');
+      for (const i of instances) {
+        const old = this.instances.get(i.id);
+        if (old && i.figures && old.figures?.at !== i.figures.at) this.instances.set(i.id, { ...old, figures: i.figures });
+      }
+      this.trail.add(instances);
+    } catch {
+      // the stream of events shows a lost link; nothing to say twice
+    }
+  }
+
+  #receive(e: Event): void {
+    if (this.#held) this.#held.push(e);
+    else this.#apply(e);
+  }
+
+  #apply(e: Event): void {
+    switch (e.type) {
+      case 'application':
+        this.putApplication(e.data as Application);
+        break;
+      case 'application.deleted':
+        this.applications.delete(Number(e.object || e.application));
+        for (const [key, s] of this.services) if (s.application === e.application) this.services.delete(key);
+        for (const [key, i] of this.instances) if (i.application === e.application) this.instances.delete(key);
+        break;
+      case 'service':
+        this.putService(e.data as Service);
+        break;
+      case 'service.deleted':
+        this.services.delete(`${e.application}/${e.service || e.object}`);
+        break;
+      case 'instance': {
+        const i = e.data as Instance;
+        this.instances.set(i.id, { ...i, figures: i.figures ?? this.instances.get(i.id)?.figures });
+        break;
+      }
+      case 'instance.deleted':
+        this.instances.delete(e.object);
+        break;
+      case 'operation':
+        this.putOperation(e.data as Operation);
+        break;
+      case 'version':
+      case 'version.deleted':
+        this.versionsRevision++;
+        break;
+      case 'user': {
+        const user = e.data as User;
+        if (this.session && user.id === this.session.user.id) this.session = { ...this.session, user };
+        break;
+      }
+    }
+  }
+}
+
+function replace<K, V>(map: SvelteMap<K, V>, entries: [K, V][]): void {
+  const keep = new Set(entries.map(([k]) => k));
+  for (const k of [...map.keys()]) if (!keep.has(k)) map.delete(k);
+  for (const [k, v] of entries) map.set(k, v);
+}
+
+export const live = new Live();
+

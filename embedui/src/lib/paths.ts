@@ -1,0 +1,52 @@
+// Where things are: paths of the pages and of the API.
+import type { Application, Service } from './api';
+import { live } from './live.svelte';
+
+/** mine says whether a name is enough to find the application. */
+function ref(a: Application): string {
+  return a.owner === live.session?.user.name ? encodeURIComponent(a.name) : String(a.id);
+}
+
+export function applicationPath(a: Application): string {
+  return `/applications/${ref(a)}`;
+}
+
+export function servicePath(s: Service, tab = ''): string {
+  const a = live.applications.get(s.application);
+  return `/applications/${a ? ref(a) : s.application}/services/${encodeURIComponent(s.name)}${tab ? '/' + tab : ''}`;
+}
+
+/** applicationApi and serviceApi use ids, so that a rename never breaks a request. */
+export const applicationApi = (a: Application): string => `/applications/${a.id}`;
+export const serviceApi = (s: Service): string => `/applications/${s.application}/services/${s.id}`;
+
+export function findApplication(name: string): Application | undefined {
+  const all = [...live.applications.values()];
+  const user = live.session?.user.name;
+  return all.find((a) => a.name === name && a.owner === user) ?? all.find((a) => String(a.id) === name) ?? all.find((a) => a.name === name);
+}
+
+export function findService(a: Application, name: string): Service | undefined {
+  const all = servicesOf(a.id);
+  return all.find((s) => s.name === name) ?? all.find((s) => String(s.id) === name);
+}
+
+export function servicesOf(application: number): Service[] {
+  return [...live.services.values()].filter((s) => s.application === application).sort((x, y) => x.id - y.id);
+}
+
+/** subject names what an operation works on: "shop" or "shop / php". */
+export function subject(application: number, service: number): string {
+  const a = live.applications.get(application);
+  if (!a) return `application ${application}`;
+  if (!service) return a.name;
+  const s = live.services.get(`${application}/${service}`);
+  return `${a.name} / ${s ? s.name : 'service ' + service}`;
+}
+
+export function subjectPath(application: number, service: number): string | undefined {
+  const s = live.services.get(`${application}/${service}`);
+  if (service && s) return servicePath(s);
+  const a = live.applications.get(application);
+  return a && applicationPath(a);
+}
