@@ -1,0 +1,278 @@
+package php
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"text/template"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/services"
+	"nutshell/services/web"
+)
+
+const fpmPrefix = "php-fpm-"
+
+// fpm keeps one PHP-FPM running with the settings wanted. Changed settings
+// start a second one beside it; a link moves new requests over, and the first
+// ends when it has finished its own. So nothing is cut or has to wait, which a
+// reload by signal would do while a slow page runs.
+type fpm struct {
+	m         services.Machine
+	templates *template.Template
+	memory    int64  // of the instance, 0: not limited
+	dir       string // of sockets
+	link      web.Link
+
+	mu       sync.Mutex
+	settings settings
+	current  string // name of the process
+	retiring map[string]bool
+}
+
+// fpmData is what fpm.conf.tmpl gets.
+type fpmData struct {
+	Name, Run, Log, User, Group, Socket, Status, Sessions, Uploads string
+	Children, Start, MinSpare, MaxSpare                            int
+	S                                                              settings
+}
+
+// status is what PHP-FPM tells of itself.
+type status struct {
+	Active     int `json:"active processes"`
+	Idle       int `json:"idle processes"`
+	Queue      int `json:"listen queue"`
+	Accepted   int `json:"accepted conn"`
+	MaxReached int `json:"max children reached"`
+	Slow       int `json:"slow requests"`
+}
+
+func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
+	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("run"), retiring: map[string]bool{}}
+	// The kernel takes 107 bytes for the path of a socket.
+	if len(f.dir)+len("/"+fpmPrefix+"abcdef-status.sock") > 107 {
+		sum := sha256.Sum256([]byte(f.dir))
+		f.dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
+	}
+	f.link.Path = filepath.Join(f.dir, "fpm.sock")
+	return f
+}
+
+func (f *fpm) socket(name string) string       { return filepath.Join(f.dir, name+".sock") }
+func (f *fpm) statusSocket(name string) string { return filepath.Join(f.dir, name+"-status.sock") }
+func (f *fpm) file(name string) string         { return filepath.Join(f.m.Dir("etc"), name+".conf") }
+
+// apply makes the settings run and returns when they do.
+func (f *fpm) apply(ctx context.Context, s settings) error {
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	program, err := f.m.Program("php-fpm*", "php-fpm")
+	if err != nil {
+		return err
+	}
+	name, text, err := f.render(s)
+	if err != nil {
+		return err
+	}
+	args := []string{"-F", "-y", f.file(name), "-d", fmt.Sprintf("opcache.memory_consumption=%d", f.opcache()), "-d", "opcache.max_accelerated_files=20000", "-d", "realpath_cache_size=4M"}
+	if _, _, _, ok := f.m.User(); !ok && os.Geteuid() == 0 {
+		args = append(args, "-R") // root without an account to fall back to
+	}
+	if err := f.write(ctx, program, args, name, text); err != nil {
+		return err
+	}
+	err = f.m.Supervisor().Ensure(ctx, services.Process{Name: name, Argv: append([]string{program}, args...), Log: "php-fpm.log", Describe: "output of PHP-FPM", Stop: "QUIT", Grace: s.RequestTimeout + 5,
+		Ready: func(ctx context.Context) error { _, err := f.status(ctx, name); return err }})
+	if err != nil {
+		if f.link.Get() != f.socket(name) { // a new one that does not come up; the old one serves
+			err = errors.Join(err, f.m.Supervisor().Stop(context.WithoutCancel(ctx), name))
+		}
+		return err
+	}
+	if err := f.link.Set(f.socket(name)); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.current, f.settings = name, s
+	f.mu.Unlock()
+	for _, p := range f.m.Supervisor().Processes() {
+		if strings.HasPrefix(p.Name, fpmPrefix) && p.Name != name {
+			f.retire(p.Name, time.Duration(s.RequestTimeout)*time.Second)
+		}
+	}
+	return nil
+}
+
+// prepare makes the directories and files that PHP writes.
+func (f *fpm) prepare() error {
+	_, uid, gid, drops := f.m.User()
+	if err := os.MkdirAll(f.dir, 0o711); err != nil { //nolint:gosec // workers pass through it to the sockets
+		return err
+	}
+	if st, err := os.Lstat(f.dir); err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+		return fmt.Errorf("directory %s for sockets is not ours: %w", f.dir, err)
+	}
+	for _, d := range []string{f.sessions(), f.uploads()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+		if drops {
+			if err := os.Chown(d, uid, gid); err != nil {
+				return err
+			}
+		}
+	}
+	for _, l := range []struct{ name, what string }{{"fpm-access.log", "pages made by PHP"}, {"fpm-error.log", "errors of PHP-FPM"}, {"fpm-slow.log", "where pages were that took longer than 5 s"}, {"php-errors.log", "errors of PHP pages"}} {
+		path := filepath.Join(f.m.Dir("log"), l.name)
+		f.m.Supervisor().AddLog(l.name, l.what, path)
+		if l.name != "php-errors.log" {
+			continue
+		}
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+		if err != nil {
+			return err
+		}
+		if drops {
+			err = file.Chown(uid, gid) // PHP opens it as its own account
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fpm) sessions() string { return filepath.Join(f.m.Dir("data"), "sessions") }
+func (f *fpm) uploads() string  { return filepath.Join(f.m.Dir("tmp"), "php") }
+
+// opcache is the memory for compiled pages in MB.
+func (f *fpm) opcache() int64 {
+	if f.memory <= 0 {
+		return 128
+	}
+	return min(max(f.memory>>20/6, 32), 128)
+}
+
+func (f *fpm) render(s settings) (name, text string, err error) {
+	user, _, _, _ := f.m.User()
+	n := children(s, f.memory)
+	d := fpmData{Run: f.m.Dir("run"), Log: f.m.Dir("log"), User: user, Group: user, Sessions: f.sessions(), Uploads: f.uploads(),
+		Children: n, Start: min(n, 4), MinSpare: min(n, 2), MaxSpare: min(n, 6), S: s}
+	execute := func() (string, error) {
+		var b bytes.Buffer
+		err := f.templates.ExecuteTemplate(&b, "fpm.conf.tmpl", d)
+		return b.String(), err
+	}
+	if text, err = execute(); err != nil {
+		return "", "", fmt.Errorf("render php-fpm's configuration: %w", err)
+	}
+	sum := sha256.Sum256([]byte(text))
+	d.Name = fpmPrefix + hex.EncodeToString(sum[:3])
+	d.Socket, d.Status = f.socket(d.Name), f.statusSocket(d.Name)
+	text, err = execute()
+	return d.Name, text, err
+}
+
+// write stores the configuration after php-fpm has checked it.
+func (f *fpm) write(ctx context.Context, program string, args []string, name, text string) error {
+	if b, err := os.ReadFile(f.file(name)); err == nil && string(b) == text {
+		return nil
+	}
+	fresh := f.file(name) + ".check"
+	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil { //nolint:gosec // no secret in it
+		return err
+	}
+	checked := slices.Clone(args)
+	checked[slices.Index(checked, "-y")+1] = fresh
+	out, err := exec.CommandContext(ctx, program, append(checked, "-t")...).CombinedOutput()
+	if err != nil {
+		return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: "php-fpm", Message: "php-fpm refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
+	}
+	return os.Rename(fresh, f.file(name))
+}
+
+// retire ends a former PHP-FPM when it has no requests left, or when each of
+// them has had its time.
+func (f *fpm) retire(name string, patience time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.retiring[name] {
+		return
+	}
+	f.retiring[name] = true
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
+		defer cancel()
+		end := time.Now().Add(patience)
+		for idle := 0; idle < 3 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) { // three looks: a request may be between accept and being counted
+			s, err := f.status(ctx, name)
+			if err == nil && s.Active > 0 {
+				idle = 0
+				continue
+			}
+			idle++
+		}
+		if err := f.end(ctx, name); err != nil {
+			f.m.Log().Warn("former php-fpm not ended", "process", name, "error", err)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.retiring, name)
+	}()
+}
+
+func (f *fpm) end(ctx context.Context, name string) error {
+	err := f.m.Supervisor().Stop(ctx, name)
+	for _, path := range []string{f.file(name), f.socket(name), f.statusSocket(name)} {
+		if e := os.Remove(path); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// stop ends every PHP-FPM of the instance.
+func (f *fpm) stop(ctx context.Context) error {
+	var err error
+	for _, p := range f.m.Supervisor().Processes() {
+		if strings.HasPrefix(p.Name, fpmPrefix) {
+			err = errors.Join(err, f.end(ctx, p.Name))
+		}
+	}
+	return err
+}
+
+// status asks on a socket of its own, which answers even when all children
+// are busy: a loaded PHP-FPM is not a dead one.
+func (f *fpm) status(ctx context.Context, name string) (status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var s status
+	a, err := ask(ctx, f.statusSocket(name), map[string]string{"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/status", "SCRIPT_FILENAME": "/status", "QUERY_STRING": "json"})
+	if err != nil {
+		return s, err
+	}
+	if a.status != 200 {
+		return s, fmt.Errorf("php-fpm answers with status %d", a.status)
+	}
+	return s, json.Unmarshal(a.body, &s)
+}
+
+func (f *fpm) now() (name string, s settings) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current, f.settings
+}

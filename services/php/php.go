@@ -1,0 +1,80 @@
+// Package php is the service kind that hosts PHP applications: nginx proxies,
+// nginx for static files and PHP-FPM for pages. All three parts begin packed
+// on one instance and move apart as the service grows. A backend answers its
+// proxies over HTTP by an nginx of its own and keeps PHP-FPM on a Unix socket:
+// FastCGI over TCP would let anybody who reaches the port run any code.
+package php
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"nutshell/roles/api"
+	"nutshell/services"
+	"nutshell/services/web"
+)
+
+//go:embed *.tmpl
+var files embed.FS
+
+// Kind describes the service.
+func Kind() services.Kind {
+	return services.Kind{
+		Name: "php", Title: "PHP", Summary: "Hosts PHP applications and static pages; grows by adding backend, web and proxy nodes.",
+		Parts: web.Parts("PHP"),
+		Packages: []string{"nginx-light", "php-fpm", "php-cli", "php-bz2", "php-curl", "php-gd", "php-intl", "php-ldap", "php-mbstring", "php-mysql",
+			"php-pgsql", "php-sqlite3", "php-xml", "php-zip"},
+		Settings: defaults(),
+		Check:    checkSettings,
+		Actions: []api.Action{{Name: "get_php_config", Title: "Show PHP configuration", Reads: true,
+			Summary: "Shows the settings that PHP runs with and the code version."}},
+		Code:        api.CodeRules{Accepts: true, Help: "an archive with index.php or index.html at its top; files that the application writes stay on their instance and with their version"},
+		DefaultCode: map[string]string{"index.html": welcome},
+		Manager: func(h services.Host) services.Manager {
+			return &manager{web.Manager{Host: h, Limits: limits}}
+		},
+		Agent: newAgent,
+	}
+}
+
+const welcome = `<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Welcome to Nutshell</title></head>
+<body>
+<h1>Welcome to your PHP service</h1>
+<p>It runs, and shows this page until you upload an application and activate it.</p>
+</body>
+</html>
+`
+
+type manager struct{ web.Manager }
+
+// Act runs get_php_config.
+func (m *manager) Act(_ context.Context, action string, _ map[string]string) (api.ActResult, error) {
+	if action != "get_php_config" {
+		return api.ActResult{}, api.Invalidf("php has no action %s", api.Shorten(action))
+	}
+	d := m.Host.Service()
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(d.Service.Settings, &all); err != nil {
+		return api.ActResult{}, fmt.Errorf("read settings: %w", err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s = %s\n", "codeVersionId", d.Service.Version)
+	for _, s := range Kind().Describe().Settings {
+		fmt.Fprintf(&b, "%s = %s\n", s.Name, strings.Trim(string(all[s.Name]), `"`))
+	}
+	result, err := json.Marshal(map[string]any{"codeVersionId": d.Service.Version, "phpconf": d.Service.Settings})
+	return api.ActResult{Text: strings.TrimSpace(b.String()), Result: result}, err
+}
+
+func limits(raw json.RawMessage) (string, int, error) {
+	s, err := parseSettings(raw)
+	if err != nil {
+		return "", 0, err
+	}
+	return bodyMax(s), s.RequestTimeout + 10, nil
+}

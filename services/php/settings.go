@@ -1,0 +1,117 @@
+package php
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"nutshell/roles/api"
+)
+
+// settings are what users may change. Names of php.ini are those of PHP.
+type settings struct {
+	MaxExecutionTime  int      `json:"max_execution_time" title:"Execution time" help:"seconds of CPU time that a page may use" min:"1" max:"3600" unit:"s"`
+	RequestTimeout    int      `json:"request_timeout" title:"Request timeout" help:"seconds after which a page is ended whatever it does" min:"1" max:"3600" unit:"s"`
+	MemoryLimit       string   `json:"memory_limit" title:"Memory limit" help:"memory that a page may use" type:"size"`
+	UploadMaxFilesize string   `json:"upload_max_filesize" title:"Largest upload" help:"size of one uploaded file" type:"size"`
+	PostMaxSize       string   `json:"post_max_size" title:"Largest request" help:"size of a whole request; at least that of the largest upload" type:"size"`
+	DisplayErrors     bool     `json:"display_errors" title:"Debug mode" help:"show PHP errors in pages"`
+	LogErrors         bool     `json:"log_errors" title:"Log errors" help:"write PHP errors to php-errors.log"`
+	DisableFunctions  []string `json:"disable_functions" title:"Disabled functions" help:"PHP functions that pages may not call"`
+	AllowURLFopen     bool     `json:"allow_url_fopen" title:"Open URLs as files" help:"let pages read other sites by file functions"`
+	SessionLifetime   int      `json:"session_lifetime" title:"Session lifetime" help:"seconds after which an unused session is forgotten" min:"60" max:"2678400" unit:"s"`
+	Timezone          string   `json:"timezone" title:"Time zone" help:"for example Europe/Amsterdam" pattern:"^[A-Za-z0-9_+/-]{1,64}$"`
+	Children          int      `json:"children" title:"Processes" help:"pages made at once on one backend; 0: by the instance's memory" min:"0" max:"256"`
+	HealthPath        string   `json:"health_path" title:"Health path" help:"page that must not fail before a new version is shown" pattern:"^/[!-~]*$" max:"1000"`
+}
+
+func defaults() *settings {
+	return &settings{
+		MaxExecutionTime: 30, RequestTimeout: 120, MemoryLimit: "128M", UploadMaxFilesize: "32M", PostMaxSize: "40M", LogErrors: true, AllowURLFopen: true,
+		DisableFunctions: []string{"pcntl_alarm", "pcntl_exec", "pcntl_fork", "pcntl_setpriority", "pcntl_signal", "pcntl_signal_dispatch",
+			"pcntl_sigprocmask", "pcntl_sigtimedwait", "pcntl_sigwaitinfo", "pcntl_wait", "pcntl_waitpid"},
+		SessionLifetime: 1440, Timezone: "UTC", HealthPath: "/",
+	}
+}
+
+func parseSettings(raw json.RawMessage) (settings, error) {
+	s := *defaults()
+	if len(raw) == 0 {
+		return s, nil
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return s, fmt.Errorf("read settings: %w", err)
+	}
+	return s, checkSettings(&s)
+}
+
+// functionName is what may stand in disable_functions; anything else could
+// write lines of its own into the configuration.
+var functionName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+func checkSettings(v any) error {
+	s, ok := v.(*settings)
+	if !ok {
+		return fmt.Errorf("php: settings are a %T", v)
+	}
+	invalid := func(field, hint, format string, args ...any) error {
+		return &api.Error{Code: api.CodeInvalid, Object: "setting " + field, Message: fmt.Sprintf(format, args...), Hint: hint, Fields: []string{field}}
+	}
+	for _, f := range s.DisableFunctions {
+		if !functionName.MatchString(f) {
+			return invalid("disable_functions", "", "%s is not the name of a function", api.Shorten(f))
+		}
+	}
+	if len(s.DisableFunctions) > 1000 {
+		return invalid("disable_functions", "", "%d functions are more than 1000", len(s.DisableFunctions))
+	}
+	upload, post, memory := bytesOf(s.UploadMaxFilesize), bytesOf(s.PostMaxSize), bytesOf(s.MemoryLimit)
+	switch {
+	case memory < 8<<20:
+		return invalid("memory_limit", "give at least 8M", "%s is too little for PHP to start a page", s.MemoryLimit)
+	case post < upload:
+		return invalid("post_max_size", "raise post_max_size or lower upload_max_filesize", "a request of %s cannot carry a file of %s", s.PostMaxSize, s.UploadMaxFilesize)
+	case s.RequestTimeout < s.MaxExecutionTime:
+		return invalid("request_timeout", "raise request_timeout or lower max_execution_time", "%d s end a page before its execution time of %d s", s.RequestTimeout, s.MaxExecutionTime)
+	}
+	return nil
+}
+
+// bytesOf reads a size that has passed its pattern.
+func bytesOf(size string) int64 {
+	unit := int64(1)
+	switch {
+	case strings.HasSuffix(size, "K"):
+		unit = 1 << 10
+	case strings.HasSuffix(size, "M"):
+		unit = 1 << 20
+	case strings.HasSuffix(size, "G"):
+		unit = 1 << 30
+	}
+	n, err := strconv.ParseInt(strings.TrimRight(size, "KMG"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n * unit
+}
+
+// bodyMax is nginx's limit: a little above PHP's, so that PHP is the one to
+// say no, in words that the application understands.
+func bodyMax(s settings) string {
+	return strconv.FormatInt(bytesOf(s.PostMaxSize)+64<<10, 10)
+}
+
+// children is how many pages are made at once. A PHP process of a usual
+// application takes some 40 MB beyond what all share; some memory is left for
+// nginx and the agent. Fewer than four would let one slow page block a site.
+func children(s settings, memory int64) int {
+	if s.Children > 0 {
+		return s.Children
+	}
+	if memory <= 0 {
+		return 16
+	}
+	return int(min(max((memory-96<<20)/(48<<20), 4), 64))
+}

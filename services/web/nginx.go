@@ -1,0 +1,269 @@
+package web
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/services"
+)
+
+// statusHost is the host name under which each nginx tells its own agent which
+// configuration it runs. Nobody else gets an answer.
+const statusHost = "nutshell.internal"
+
+const reloadTime = 10 * time.Second
+
+// Nginx is one nginx of an instance, with a configuration of its own.
+type Nginx struct {
+	m    services.Machine
+	name string
+	port int
+	ask  *http.Client
+}
+
+// NewNginx makes the nginx called name that listens on a port of the kind.
+func NewNginx(m services.Machine, name string, port int) *Nginx {
+	dial := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(m.Address())}} // the address that the status server trusts
+	return &Nginx{m: m, name: name, port: m.Port(port),
+		ask: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DialContext: dial.DialContext, DisableKeepAlives: true}}}
+}
+
+// Frame is what all configurations share; templates put it around their own.
+type Frame struct {
+	Name, Revision string
+	User           string // of the workers; empty where everything runs as one account
+	Dir            string // for the paths of pid and temporary files
+	Log            string // directory
+	Address        string
+	Port           int
+	Workers        int
+	Loopback       bool   // peers see 127.0.0.1 unless connections are bound to Address
+	Mime           string // Debian's table of types
+}
+
+// Frame fills the frame for this nginx.
+func (n *Nginx) Frame() Frame {
+	user, _, _, _ := n.m.User()
+	ip := net.ParseIP(n.m.Address())
+	return Frame{Name: n.name, User: user, Dir: n.m.Dir("run"), Log: n.m.Dir("log"), Address: n.m.Address(), Port: n.port,
+		Workers: min(runtime.NumCPU(), 4), Loopback: ip != nil && ip.IsLoopback(), Mime: "/etc/nginx/mime.types"}
+}
+
+func (n *Nginx) file() string { return filepath.Join(n.m.Dir("etc"), n.name+".conf") }
+
+// Serve makes nginx run the configuration that render returns for a revision.
+// It is checked first; an error leaves the one before serving.
+func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string, error)) error {
+	plain, err := render("")
+	if err != nil {
+		return fmt.Errorf("render %s: %w", n.name, err)
+	}
+	sum := sha256.Sum256([]byte(plain))
+	revision := hex.EncodeToString(sum[:6])
+	text, err := render(revision)
+	if err != nil {
+		return fmt.Errorf("render %s: %w", n.name, err)
+	}
+	before, err := os.ReadFile(n.file())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if string(before) != text {
+		if err := n.replace(ctx, text); err != nil {
+			return err
+		}
+	}
+	if err := n.Keep(ctx); err != nil {
+		return err
+	}
+	if now, err := n.revision(ctx); err == nil && now == revision {
+		return nil
+	}
+	if err := n.reload(ctx, revision); err != nil {
+		if len(before) > 0 { // the old one still runs: it must also be what a restart finds
+			err = errors.Join(err, writeAtomic(n.file(), before))
+		}
+		return err
+	}
+	return nil
+}
+
+// Keep starts nginx with the configuration that it had, unless it runs.
+func (n *Nginx) Keep(ctx context.Context) error {
+	if _, err := os.Stat(n.file()); err != nil {
+		return fmt.Errorf("%s has no configuration yet: %w", n.name, err)
+	}
+	program, err := n.program()
+	if err != nil {
+		return err
+	}
+	for _, l := range []struct{ suffix, what string }{{"access", "requests"}, {"error", "errors"}, {"timed", "requests with times and who served them"}} {
+		file := n.name + "-" + l.suffix + ".log"
+		n.m.Supervisor().AddLog(file, l.what+" of "+n.name, filepath.Join(n.m.Dir("log"), file))
+	}
+	return n.m.Supervisor().Ensure(ctx, services.Process{Name: n.name, Argv: append([]string{program}, n.arguments(n.file())...), Stop: "QUIT", Grace: 60,
+		Describe: "output of " + n.name, Ready: func(ctx context.Context) error { _, err := n.revision(ctx); return err }})
+}
+
+// Stop lets requests under way finish and forgets the configuration.
+func (n *Nginx) Stop(ctx context.Context) error {
+	if err := n.m.Supervisor().Stop(ctx, n.name); err != nil {
+		return err
+	}
+	if err := os.Remove(n.file()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (n *Nginx) program() (string, error) { return n.m.Program("nginx", "nginx-light") }
+
+func (n *Nginx) arguments(file string) []string {
+	return []string{"-p", n.m.Dir("run"), "-c", file, "-e", filepath.Join(n.m.Dir("log"), n.name+"-error.log")}
+}
+
+func (n *Nginx) replace(ctx context.Context, text string) error {
+	program, err := n.program()
+	if err != nil {
+		return err
+	}
+	for _, d := range []string{"body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		dir := filepath.Join(n.m.Dir("run"), n.name, d)
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // workers have an account of their own
+			return err
+		}
+		if _, uid, gid, ok := n.m.User(); ok {
+			if err := os.Chown(dir, uid, gid); err != nil {
+				return err
+			}
+		}
+	}
+	fresh := n.file() + ".check"
+	if err := writeAtomic(fresh, []byte(text)); err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(fresh) }()
+	out, err := exec.CommandContext(ctx, program, append(n.arguments(fresh), "-t", "-q")...).CombinedOutput()
+	if err != nil {
+		return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: n.name, Message: "nginx refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
+	}
+	return writeAtomic(n.file(), []byte(text))
+}
+
+func (n *Nginx) reload(ctx context.Context, revision string) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadTime)
+	defer cancel()
+	if err := n.m.Supervisor().Signal(n.name, "HUP"); err != nil {
+		return err
+	}
+	for {
+		now, err := n.revision(ctx)
+		if err == nil && now == revision {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return &api.Error{Code: api.CodeUnavailable, Op: "reload", Object: n.name, Message: "nginx did not take the new configuration", Err: err, Hint: "see its log " + n.name + "-error.log"}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (n *Nginx) revision(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(n.m.Address(), strconv.Itoa(n.port))+"/revision", nil)
+	if err != nil {
+		return "", err
+	}
+	req.Host = statusHost
+	resp, err := n.ask.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 100))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", n.name, resp.Status)
+	}
+	return string(b), err
+}
+
+// Answers reports whether nginx serves.
+func (n *Nginx) Answers(ctx context.Context) error {
+	if _, err := n.revision(ctx); err != nil {
+		return fmt.Errorf("%s does not answer: %w", n.name, err)
+	}
+	return nil
+}
+
+// Draining reports whether workers of an earlier configuration still finish
+// their requests.
+func (n *Nginx) Draining() bool {
+	for _, p := range n.m.Supervisor().Processes() {
+		if p.Name == n.name && p.PID > 0 {
+			return len(children(p.PID)) > n.Frame().Workers
+		}
+	}
+	return false
+}
+
+func children(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b))
+}
+
+func writeAtomic(path string, b []byte) error {
+	if err := os.WriteFile(path+".new", b, 0o644); err != nil { //nolint:gosec // no secret in it
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Link is a symbolic link that is switched atomically: what nginx is told once
+// and follows from request to request, without a reload.
+type Link struct {
+	Path string
+	mu   sync.Mutex
+}
+
+// Set points the link at target.
+func (l *Link) Set(target string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now, err := os.Readlink(l.Path); err == nil && now == target {
+		return nil
+	}
+	if err := os.Remove(l.Path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(target, l.Path+".new"); err != nil {
+		return err
+	}
+	return os.Rename(l.Path+".new", l.Path)
+}
+
+// Get is the target, or empty.
+func (l *Link) Get() string {
+	target, err := os.Readlink(l.Path)
+	if err != nil {
+		return ""
+	}
+	return target
+}
