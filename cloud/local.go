@@ -127,7 +127,13 @@ func ReadStat(pid int) (Stat, error) {
 
 // SaveState writes v as JSON so that the file is the old or the new one at
 // any moment, also when the machine loses power.
-func SaveState(path string, v any) error {
+func SaveState(path string, v any) error { return save(path, v, true) }
+
+// SaveRuntime is SaveState for what means nothing after a reboot, such as
+// process ids. It does not wait for the disk.
+func SaveRuntime(path string, v any) error { return save(path, v, false) }
+
+func save(path string, v any, sync bool) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -138,7 +144,7 @@ func SaveState(path string, v any) error {
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone already after the rename
 	_, err = f.Write(append(b, '\n'))
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {

@@ -76,6 +76,19 @@ func (n *network) firewall() error {
 	return nil
 }
 
+// walled reports whether the table is there.
+func (n *network) walled() (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("read firewall tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.table().Name }), nil
+}
+
 func (n *network) removeFirewall() error {
 	c, err := nftables.New()
 	if err != nil {

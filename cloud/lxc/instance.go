@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,8 @@ const (
 	gonePrefix = ".gone-" // a directory that is being removed
 	startTime  = 30 * time.Second
 	undoTime   = 30 * time.Second
+	// handlerTime is how long a program may take to listen to SIGTERM.
+	handlerTime = 2 * time.Second
 )
 
 // record is what instance.json says. It is written before the container
@@ -110,31 +113,33 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 		Created: time.Now().UTC().Truncate(time.Second), Tags: s.Tags, Limits: s.Limits,
 		Privileged: d.mode == privilegeAlways,
 	}
-	err := d.net.place(&r, func() error {
-		if !r.Privileged {
-			r.Owner = d.users.base(r.Slot)
-		}
-		fresh := filepath.Join(d.c.Dir, newPrefix+s.Name)
-		if err := os.RemoveAll(fresh); err != nil {
-			return err
-		}
-		if err := os.Mkdir(fresh, 0o700); err != nil {
-			return err
-		}
-		err := errors.Join(
-			os.WriteFile(filepath.Join(fresh, "context.json"), s.Context, 0o600),
-			cloud.SaveState(filepath.Join(fresh, "process.json"), processes{}),
-			cloud.SaveState(filepath.Join(fresh, "instance.json"), r),
-		)
-		if err == nil {
-			err = os.Rename(fresh, d.dir(s.Name))
-		}
-		if err != nil {
-			return errors.Join(err, os.RemoveAll(fresh))
-		}
-		return nil
-	})
-	return r, err
+	placed, err := d.net.place(&r)
+	if err != nil {
+		return record{}, err
+	}
+	defer placed()
+	if !r.Privileged {
+		r.Owner = d.users.base(r.Slot)
+	}
+	fresh := filepath.Join(d.c.Dir, newPrefix+s.Name)
+	if err := os.RemoveAll(fresh); err != nil {
+		return record{}, err
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return record{}, err
+	}
+	err = errors.Join(
+		os.WriteFile(filepath.Join(fresh, "context.json"), s.Context, 0o600),
+		cloud.SaveRuntime(filepath.Join(fresh, "process.json"), processes{}),
+		cloud.SaveState(filepath.Join(fresh, "instance.json"), r),
+	)
+	if err == nil {
+		err = os.Rename(fresh, d.dir(s.Name))
+	}
+	if err != nil {
+		return record{}, errors.Join(err, os.RemoveAll(fresh))
+	}
+	return r, nil
 }
 
 // renew takes over what a new Launch of a stopped instance says.
@@ -150,12 +155,7 @@ func (d *driver) renew(r *record, s cloud.Spec) error {
 
 // start mounts and starts the container; its address is usable when start
 // returns.
-func (d *driver) start(ctx context.Context, r record, s cloud.Spec) (cloud.Instance, error) {
-	lock, err := lockFile(ctx, filepath.Join(d.dir(r.Name), "lock"))
-	if err != nil {
-		return cloud.Instance{}, err
-	}
-	defer func() { _ = lock.Close() }()
+func (d *driver) start(ctx context.Context, r record, s cloud.Spec, lock *os.File) (cloud.Instance, error) {
 	if err := d.net.up(r.Slot); err != nil {
 		return cloud.Instance{}, fmt.Errorf("network: %w", err)
 	}
@@ -184,14 +184,14 @@ func (d *driver) start(ctx context.Context, r record, s cloud.Spec) (cloud.Insta
 		a, err = d.startAs(work, r, s, told, lock)
 	}
 	if err != nil {
-		return cloud.Instance{}, errors.Join(d.explain(r, err), cloud.SaveState(d.processFile(r.Name), processes{}))
+		return cloud.Instance{}, errors.Join(d.explain(r, err), cloud.SaveRuntime(d.processFile(r.Name), processes{}))
 	}
 	p, err := identify(a.InitPID)
 	if err != nil {
 		// It ended at once. That is the instance's trouble, and List's to show.
 		d.log.Warn("instance ended while it started", "instance", r.Name, "error", err)
 	}
-	if err := cloud.SaveState(d.processFile(r.Name), p); err != nil {
+	if err := cloud.SaveRuntime(d.processFile(r.Name), p); err != nil {
 		return cloud.Instance{}, err
 	}
 	return r.instance(p.Init.Alive()), nil
@@ -284,7 +284,7 @@ func (d *driver) stop(ctx context.Context, r record) error {
 	if err != nil {
 		return err
 	}
-	if p.Init.Signal(syscall.SIGTERM) == nil {
+	if awaitHandler(ctx, p.Init) && p.Init.Signal(syscall.SIGTERM) == nil {
 		patience, cancel := context.WithTimeout(ctx, cloud.Grace)
 		defer cancel()
 		if err := p.Init.Wait(patience); err != nil {
@@ -303,7 +303,26 @@ func (d *driver) stop(ctx context.Context, r record) error {
 	if err := d.settle(ctx, r, p); err != nil {
 		return err
 	}
-	return cloud.SaveState(d.processFile(r.Name), processes{})
+	return cloud.SaveRuntime(d.processFile(r.Name), processes{})
+}
+
+// awaitHandler waits until the process listens to SIGTERM: the kernel throws
+// away what comes to the first process of a pid namespace before, and an
+// instance that was started a moment ago would then be killed after the whole
+// grace. It is false for a program that does not listen.
+func awaitHandler(ctx context.Context, p cloud.Process) bool {
+	for end := time.Now().Add(handlerTime); p.Alive() && time.Now().Before(end) && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+		if err != nil {
+			return false
+		}
+		_, rest, _ := strings.Cut(string(b), "\nSigCgt:")
+		mask, _, _ := strings.Cut(rest, "\n")
+		if bits, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64); err == nil && bits&(1<<(syscall.SIGTERM-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // settle waits until the monitor of a container that has ended is gone, and
@@ -338,12 +357,16 @@ func (d *driver) remove(ctx context.Context, r record) error {
 	return errors.Join(os.RemoveAll(gone), removeEmptyCgroup(d.cgroup("")))
 }
 
-// lockFile locks a file for this order and for the helper that executes it.
-func lockFile(ctx context.Context, path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+// lock takes the instance's lock file for one order. The helper holds it too
+// while it starts the container: a director that was killed meanwhile, and is
+// back at once, waits for the end of that start.
+func (d *driver) lock(ctx context.Context, name string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(d.dir(name), "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, err // ErrNotExist: there is no such instance
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -354,7 +377,7 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("a start of an earlier director goes on: %w", ctx.Err()), f.Close())
+			return nil, errors.Join(fmt.Errorf("a start by an earlier director goes on: %w", ctx.Err()), f.Close())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -101,10 +101,15 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 		return cloud.Instance{}, err
 	}
 	defer unlock()
-	r, err := d.load(s.Name)
+	lock, err := d.lock(ctx, s.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.launchNew(ctx, s)
 	}
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	defer func() { _ = lock.Close() }()
+	r, err := d.load(s.Name)
 	if err != nil {
 		return cloud.Instance{}, err
 	}
@@ -125,7 +130,7 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	if err := d.renew(&r, s); err != nil {
 		return cloud.Instance{}, err
 	}
-	return d.start(ctx, r, s)
+	return d.start(ctx, r, s, lock)
 }
 
 // launchNew leaves nothing when it fails.
@@ -134,9 +139,13 @@ func (d *driver) launchNew(ctx context.Context, s cloud.Spec) (cloud.Instance, e
 	if err != nil {
 		return cloud.Instance{}, err
 	}
-	inst, err := d.start(ctx, r, s)
+	lock, err := d.lock(ctx, s.Name)
 	if err == nil {
-		return inst, nil
+		defer func() { _ = lock.Close() }()
+		var inst cloud.Instance
+		if inst, err = d.start(ctx, r, s, lock); err == nil {
+			return inst, nil
+		}
 	}
 	// The caller's context may be why we are here: undo with our own.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
@@ -181,12 +190,16 @@ func (d *driver) each(ctx context.Context, what string, ids []string, do func(co
 			return err
 		}
 		defer unlock()
-		r, err := d.load(id)
+		lock, err := d.lock(ctx, id)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err == nil {
-			err = do(ctx, r)
+			defer func() { _ = lock.Close() }()
+			var r record
+			if r, err = d.load(id); err == nil {
+				err = do(ctx, r)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", what, id, err)
@@ -199,6 +212,9 @@ func (d *driver) each(ctx context.Context, what string, ids []string, do func(co
 // lives.
 func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
 	d.tidy(ctx)
+	if err := d.net.guard(); err != nil {
+		d.log.Warn("firewall rules not renewed", "error", err)
+	}
 	records, err := d.records()
 	if err != nil {
 		return nil, err

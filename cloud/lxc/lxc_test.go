@@ -1,11 +1,10 @@
 package lxc_test
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,24 +22,31 @@ import (
 // that nothing of the machine is touched, and a layer with nothing in it but
 // directories, since the test's program is static.
 type bed struct {
-	installation, binary, layer string
-	options                     map[string]string
+	Installation, Binary, Layer string
+	Options                     map[string]string
 }
+
+// bedEnv hands a bed to a process of the same test.
+const bedEnv = "NUTSHELL_TEST_BED"
 
 func newBed(t *testing.T, options map[string]string) bed {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		cloudtest.Need(t, "containers need root")
 	}
+	var b bed
+	if err := json.Unmarshal([]byte(os.Getenv(bedEnv)), &b); err == nil {
+		return b
+	}
 	var id [4]byte
 	_, _ = rand.Read(id[:])
-	b := bed{installation: hex.EncodeToString(id[:]), binary: cloudtest.Program(t), layer: t.TempDir(), options: options}
+	b = bed{Installation: hex.EncodeToString(id[:]), Binary: cloudtest.Program(t), Layer: t.TempDir(), Options: options}
 	for _, dir := range []string{"etc", "usr/bin"} {
-		if err := os.MkdirAll(filepath.Join(b.layer, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(b.Layer, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(b.layer, "etc/motd"), []byte("from the layer"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(b.Layer, "etc/motd"), []byte("from the layer"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.open(t, t.TempDir()).Check(t.Context()); err != nil {
@@ -52,7 +58,7 @@ func newBed(t *testing.T, options map[string]string) bed {
 func (b bed) open(t *testing.T, dir string) cloud.Driver {
 	t.Helper()
 	d, err := lxc.New(cloud.Config{
-		Name: "default", Installation: b.installation, Dir: dir, Binary: b.binary, Options: b.options, Log: cloudtest.Log(t),
+		Name: "default", Installation: b.Installation, Dir: dir, Binary: b.Binary, Options: b.Options, Log: cloudtest.Log(t),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,28 +78,28 @@ func (b bed) leftovers(t *testing.T, dir string) []string {
 			left = append(left, filepath.Join(dir, e.Name()))
 		}
 	}
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/nutshell-" + b.installation)
-	more, _ := filepath.Glob("/sys/fs/cgroup/nutshell-" + b.installation)
-	stage, _ := filepath.Glob("/run/nutshell/" + b.installation + "*")
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/nutshell-" + b.Installation)
+	more, _ := filepath.Glob("/sys/fs/cgroup/nutshell-" + b.Installation)
+	stage, _ := filepath.Glob("/run/nutshell/" + b.Installation + "*")
 	left = append(append(append(left, groups...), more...), stage...)
 	links, err := netlink.LinkList()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, "nsh"+b.installation) || strings.HasPrefix(l.Attrs().Name, "nv") && l.Attrs().MasterIndex == 0 {
+		if strings.HasPrefix(l.Attrs().Name, "nsh"+b.Installation) || strings.HasPrefix(l.Attrs().Name, "nv") && l.Attrs().MasterIndex == 0 {
 			left = append(left, "interface "+l.Attrs().Name)
 		}
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, dir) || strings.Contains(line, b.installation) {
+		if strings.Contains(line, dir) || strings.Contains(line, b.Installation) {
 			left = append(left, "mount "+line)
 		}
 	}
 	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, c := range commands {
-		if cmd, err := os.ReadFile(c); err == nil && strings.Contains(string(cmd), b.installation) {
+		if cmd, err := os.ReadFile(c); err == nil && strings.Contains(string(cmd), b.Installation) {
 			left = append(left, c+": "+string(cmd))
 		}
 	}
@@ -117,10 +123,10 @@ func TestPrivilegedDriver(t *testing.T) {
 func (b bed) suite(t *testing.T) cloudtest.Options {
 	t.Helper()
 	return cloudtest.Options{
-		Layers: []string{b.layer}, Isolated: true, Limited: true, Leftovers: b.leftovers,
+		Layers: []string{b.Layer}, Isolated: true, Limited: true, Leftovers: b.leftovers,
 		Tags: b.tags(),
 		Kill: func(t *testing.T, i cloud.Instance) {
-			if err := syscall.Kill(initOf(t, b.installation, i.Name), syscall.SIGKILL); err != nil {
+			if err := syscall.Kill(initOf(t, b.Installation, i.Name), syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -128,7 +134,7 @@ func (b bed) suite(t *testing.T) cloudtest.Options {
 }
 
 func (b bed) tags() map[string]string {
-	if b.options["privileged"] == "always" {
+	if b.Options["privileged"] == "always" {
 		return map[string]string{"isolation": "privileged"}
 	}
 	return nil
@@ -159,6 +165,15 @@ func initOf(t *testing.T, installation, name string) int {
 	return 0
 }
 
+func TestDirectorIsKilled(t *testing.T) {
+	b := newBed(t, nil)
+	env, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloudtest.Killed(t, 12, []string{bedEnv + "=" + string(env)}, b.open, b.suite(t))
+}
+
 func atoi(t *testing.T, s string) int {
 	t.Helper()
 	n := 0
@@ -182,5 +197,18 @@ func answers(t *testing.T, i cloud.Instance, path string) string {
 	}
 }
 
-var _ = exec.Command
-var _ = context.Background
+// address is the last host address of a bridge's /24.
+func (b bed) address(t *testing.T, bridge string) string {
+	t.Helper()
+	l, err := netlink.LinkByName(bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	if err != nil || len(list) == 0 {
+		t.Fatalf("addresses of %s: %v, %v", bridge, list, err)
+	}
+	ip := list[0].IP.To4()
+	ip[3] = 254
+	return ip.String()
+}

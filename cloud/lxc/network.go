@@ -31,6 +31,9 @@ type network struct {
 	read  bool
 	plan  plan
 	built map[int]bool // slots whose bridge this process has seen to
+	// reserved holds addresses, with their group, of instances whose records
+	// are being written.
+	reserved map[netip.Addr]string
 }
 
 // plan is what network.json keeps.
@@ -40,7 +43,7 @@ type plan struct {
 }
 
 func (n *network) init(d *driver, subnet string) error {
-	n.d, n.built = d, map[int]bool{}
+	n.d, n.built, n.reserved = d, map[int]bool{}, map[netip.Addr]string{}
 	if subnet == "" {
 		return nil
 	}
@@ -153,36 +156,22 @@ func (n *network) gateway(slot int) netip.Addr {
 	return n.at(slot, 1)
 }
 
-func (n *network) slots() int { return min(1<<(24-n.plan.Subnet.Bits()), maxSlots) }
-
-// place gives r's group a slot and r an address in it, and calls write, which
-// must make r's record, before another instance can get the same.
-func (n *network) place(r *record, write func() error) error {
+// place gives r's group a slot and r an address in it. They are kept for r
+// until release, when r's record must have been written: writing takes the
+// disk's time, and many instances are placed at once.
+func (n *network) place(r *record) (release func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.load(); err != nil {
-		return err
+		return nil, err
 	}
-	slot, ok := n.plan.Groups[r.Group]
-	if !ok {
-		taken := map[int]bool{0: true}
-		for _, s := range n.plan.Groups {
-			taken[s] = true
-		}
-		for slot = 1; taken[slot]; slot++ {
-		}
-		if slot >= n.slots() {
-			return fmt.Errorf("%w: subnet %s has room for %d groups", cloud.ErrQuota, n.plan.Subnet, n.slots()-1)
-		}
-		n.plan.Groups[r.Group] = slot
-		if err := cloud.SaveState(n.file(), n.plan); err != nil {
-			delete(n.plan.Groups, r.Group)
-			return err
-		}
+	slot, err := n.slot(r.Group)
+	if err != nil {
+		return nil, err
 	}
 	records, err := n.d.records()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	used := map[netip.Addr]bool{}
 	for _, o := range records {
@@ -192,12 +181,43 @@ func (n *network) place(r *record, write func() error) error {
 	// address is not given again at once.
 	first := int(hash(r.Name) % 253)
 	for i := range 253 {
-		if a := n.at(slot, 2+(first+i)%253); !used[a] {
-			r.Slot, r.Address = slot, a
-			return write()
+		a := n.at(slot, 2+(first+i)%253)
+		if _, ok := n.reserved[a]; ok || used[a] {
+			continue
 		}
+		r.Slot, r.Address = slot, a
+		n.reserved[a] = r.Group
+		return func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			delete(n.reserved, a)
+		}, nil
 	}
-	return fmt.Errorf("%w: group %q has 253 instances", cloud.ErrQuota, r.Group)
+	return nil, fmt.Errorf("%w: group %q has 253 instances", cloud.ErrQuota, r.Group)
+}
+
+// slot is the group's, a new one if it has none. The caller holds mu.
+func (n *network) slot(group string) (int, error) {
+	if slot, ok := n.plan.Groups[group]; ok {
+		return slot, nil
+	}
+	taken := map[int]bool{0: true}
+	for _, s := range n.plan.Groups {
+		taken[s] = true
+	}
+	slot := 1
+	for taken[slot] {
+		slot++
+	}
+	if most := min(1<<(24-n.plan.Subnet.Bits()), maxSlots); slot >= most {
+		return 0, fmt.Errorf("%w: subnet %s has room for %d groups", cloud.ErrQuota, n.plan.Subnet, most-1)
+	}
+	n.plan.Groups[group] = slot
+	if err := cloud.SaveState(n.file(), n.plan); err != nil {
+		delete(n.plan.Groups, group)
+		return 0, err
+	}
+	return slot, nil
 }
 
 // leave calls remove, which must remove r's record, and takes the group's
@@ -241,6 +261,9 @@ func (n *network) keep(groups map[string]bool) error {
 // drop removes all groups but those given, from the plan and from the
 // machine. The caller holds mu.
 func (n *network) drop(groups map[string]bool) error {
+	for _, g := range n.reserved {
+		groups[g] = true
+	}
 	wanted := map[string]bool{n.bridge(0): true}
 	changed := false
 	for g, slot := range n.plan.Groups {
@@ -264,27 +287,6 @@ func (n *network) drop(groups map[string]bool) error {
 	return n.firewall()
 }
 
-func (n *network) removeBridges(which func(name string) bool) (int, error) {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return 0, fmt.Errorf("read interfaces: %w", err)
-	}
-	count := 0
-	var errs []error
-	for _, l := range links {
-		name := l.Attrs().Name
-		number, ok := strings.CutPrefix(name, n.prefix())
-		if _, err := strconv.Atoi(number); !ok || err != nil || l.Type() != "bridge" || !which(name) {
-			continue
-		}
-		count++
-		if err := netlink.LinkDel(l); err != nil {
-			errs = append(errs, fmt.Errorf("remove bridge %s: %w", name, err))
-		}
-	}
-	return count, errors.Join(errs...)
-}
-
 // up makes the slot's bridge, the director's, and the firewall rules.
 func (n *network) up(slot int) error {
 	n.mu.Lock()
@@ -301,8 +303,8 @@ func (n *network) up(slot int) error {
 			}
 		}
 	}
-	if !missing {
-		return nil
+	if there, err := n.walled(); err != nil || there && !missing {
+		return err
 	}
 	if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
@@ -314,38 +316,19 @@ func (n *network) up(slot int) error {
 	return nil
 }
 
-func (n *network) makeBridge(slot int) error {
-	name, address := n.bridge(slot), n.at(slot, 1)
-	mac, err := net.ParseMAC(hardware(address))
-	if err != nil {
+// guard writes the firewall rules again when somebody flushed them: without
+// them groups are not apart.
+func (n *network) guard() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.built) == 0 {
+		return nil // no instance was started by this process
+	}
+	if there, err := n.walled(); err != nil || there {
 		return err
 	}
-	// A bridge without an address of its own changes it with each cable.
-	b := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, HardwareAddr: mac}}
-	if err := netlink.LinkAdd(b); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make bridge %s: %w", name, err)
-	}
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("bridge %s: %w", name, err)
-	}
-	ip := net.IP(address.AsSlice())
-	if err := netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(24, 32)}}); err != nil {
-		return fmt.Errorf("address of bridge %s: %w", name, err)
-	}
-	for key, value := range map[string]string{
-		"net/ipv4/conf/" + name + "/rp_filter": "1", // an instance cannot speak for another group's address
-		// The firewall of groups is for IPv4; nothing else shall pass beside it.
-		"net/ipv6/conf/" + name + "/disable_ipv6": "1",
-	} {
-		if err := writeSysctl(key, value); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if err := netlink.LinkSetUp(l); err != nil {
-		return fmt.Errorf("bridge %s: %w", name, err)
-	}
-	return nil
+	n.d.log.Warn("firewall rules were removed by somebody, writing them again", "table", n.table().Name)
+	return n.firewall()
 }
 
 // director makes the director's address usable.
@@ -371,12 +354,4 @@ func removeStage(dir string) error {
 	}
 	_ = os.Remove(filepath.Dir(dir)) // fails when another installation is there
 	return nil
-}
-
-func writeSysctl(key, value string) error {
-	path := "/proc/sys/" + key
-	if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == value {
-		return nil
-	}
-	return os.WriteFile(path, []byte(value), 0o644)
 }

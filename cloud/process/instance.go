@@ -109,7 +109,7 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 	}
 	err = errors.Join(
 		os.WriteFile(filepath.Join(fresh, "etc", "nutshell", "context.json"), s.Context, 0o600),
-		cloud.SaveState(filepath.Join(fresh, "process.json"), cloud.Process{}),
+		cloud.SaveRuntime(filepath.Join(fresh, "process.json"), cloud.Process{}),
 		cloud.SaveState(filepath.Join(fresh, "instance.json"), r),
 	)
 	if err == nil {
@@ -157,11 +157,11 @@ func (d *driver) start(r record) (cloud.Instance, error) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return cloud.Instance{}, errors.Join(err, cloud.SaveState(d.processFile(r.Name), cloud.Process{}))
+		return cloud.Instance{}, errors.Join(err, cloud.SaveRuntime(d.processFile(r.Name), cloud.Process{}))
 	}
 	p, err := cloud.FindProcess(cmd.Process.Pid)
 	if err == nil {
-		err = cloud.SaveState(d.processFile(r.Name), p)
+		err = cloud.SaveRuntime(d.processFile(r.Name), p)
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()

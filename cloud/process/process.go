@@ -241,5 +241,5 @@ func (d *driver) stop(ctx context.Context, r record) error {
 	if err := d.kill(ctx, r); err != nil {
 		return err
 	}
-	return cloud.SaveState(d.processFile(r.Name), cloud.Process{})
+	return cloud.SaveRuntime(d.processFile(r.Name), cloud.Process{})
 }

@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -143,7 +144,7 @@ func TestDirectorDiesWhileItStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = d.Terminate(t.Context(), []string{"web-1"}) })
+	t.Cleanup(func() { _ = d.Terminate(context.WithoutCancel(t.Context()), []string{"web-1"}) })
 	pid := ask(t, list[0], "/pid")
 	if err := os.Remove(filepath.Join(dir, "web-1", "process.json")); err != nil {
 		t.Fatal(err)
@@ -222,7 +223,7 @@ func TestAddressesStayApart(t *testing.T) {
 			specs = append(specs, cloud.Spec{Name: names[n]})
 		}
 		list, err := d.Launch(t.Context(), specs)
-		t.Cleanup(func() { _ = d.Terminate(t.Context(), names) })
+		t.Cleanup(func() { _ = d.Terminate(context.WithoutCancel(t.Context()), names) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,4 +277,11 @@ func ask(t *testing.T, i cloud.Instance, path string) string {
 			t.Fatalf("%s does not answer: %v", i.Name, err)
 		}
 	}
+}
+
+func TestDirectorIsKilled(t *testing.T) {
+	binary := cloudtest.Program(t)
+	cloudtest.Killed(t, 8, []string{"NUTSHELL_TEST_INSTANCE=" + binary},
+		func(t *testing.T, dir string) cloud.Driver { return open(t, binary, dir) },
+		cloudtest.Options{Leftovers: leftovers(binary)})
 }
