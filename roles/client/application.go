@@ -19,7 +19,7 @@ func (c *Client) applicationVerbs() []*cli.Command {
 		c.verb("create", "make a new application", "<appl_name>", createApplication, cloud()),
 		c.verb("list", "your applications", "", listApplications,
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "those of all users (admins only)"}),
-		c.verb("start", "start an application's manager and its services", argApp, onApplication(startApplication), cloud()),
+		c.verb("start", "start an application", argApp, onApplication(startApplication), cloud()),
 		c.verb("stop", "stop an application and keep all it has", argApp, onApplication(stopApplication)),
 		c.verb("rename", "give an application another name", argApp+" <new_name>", onApplication(renameApplication)),
 		c.verb("delete", "destroy an application with everything in it", argApp, onApplication(deleteApplication)),
@@ -81,13 +81,7 @@ func stopApplication(r *call, a api.Application) error {
 	if err != nil {
 		return err
 	}
-	if err := r.finish(op, fmt.Sprintf("Application '%s' with id %d is stopping... ", a.Name, a.ID)); err != nil {
-		return err
-	}
-	if !r.g.noWait {
-		r.say("Application '%s' with id %d was stopped.", a.Name, a.ID)
-	}
-	return nil
+	return r.finishSaying(op, fmt.Sprintf("Application '%s' with id %d is stopping... ", a.Name, a.ID), fmt.Sprintf("Application '%s' with id %d was stopped.", a.Name, a.ID))
 }
 
 func renameApplication(r *call, a api.Application) error {
@@ -114,13 +108,7 @@ func deleteApplication(r *call, a api.Application) error {
 	if err != nil {
 		return err
 	}
-	if err := r.finish(op, fmt.Sprintf("Application '%s' with id %d is being deleted... ", a.Name, a.ID)); err != nil {
-		return err
-	}
-	if !r.g.noWait {
-		r.say("Application '%s' with id %d was deleted.", a.Name, a.ID)
-	}
-	return nil
+	return r.finishSaying(op, fmt.Sprintf("Application '%s' with id %d is being deleted... ", a.Name, a.ID), fmt.Sprintf("Application '%s' with id %d was deleted.", a.Name, a.ID))
 }
 
 func plural(n int, what string) string {

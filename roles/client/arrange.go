@@ -188,7 +188,7 @@ func takesValue(f cli.Flag) bool {
 
 // didYouMean proposes the one name that differs little from a wrong one.
 func didYouMean(wrong string, names []string) string {
-	best, least := "", max(1, len(wrong)/3)
+	best, least := "", (len(wrong)+2)/3
 	for _, n := range names {
 		if d := distance(sameName(wrong), sameName(n)); d <= least && len(n) > 1 {
 			best, least = n, d-1

@@ -139,6 +139,7 @@ func (c *Client) app(program string) (*cli.App, error) {
 		}
 		app.Usage, app.Commands = object.Usage, object.Subcommands
 	}
+	wrongUsage(app)
 	before := app.Action
 	app.Action = func(x *cli.Context) error {
 		switch {
@@ -151,6 +152,22 @@ func (c *Client) app(program string) (*cli.App, error) {
 		return cli.ShowAppHelp(x)
 	}
 	return app, nil
+}
+
+// wrongUsage makes one short error of what urfave/cli finds wrong, such as a
+// value that is no number, in place of its page of help.
+func wrongUsage(app *cli.App) {
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
+	var all func([]*cli.Command)
+	all = func(list []*cli.Command) {
+		for _, v := range list {
+			if v.OnUsageError == nil {
+				v.OnUsageError = app.OnUsageError
+			}
+			all(v.Subcommands)
+		}
+	}
+	all(app.Commands)
 }
 
 // Commands lists the client's commands.

@@ -110,7 +110,7 @@ func (r *call) bar(size int64) *pb.ProgressBar {
 	if r.g.quiet || !isTerminal(r.o.Stderr) {
 		return nil
 	}
-	bar := pb.New64(size).SetTemplate(pb.Full).Set(pb.Bytes, true).Set(pb.CleanOnFinish, true).SetWriter(r.o.Stderr)
+	bar := pb.New64(size).SetTemplate(pb.Full).Set(pb.Bytes, true).SetWriter(r.o.Stderr)
 	return bar.Start()
 }
 
@@ -136,33 +136,13 @@ func listCodes(r *call, _ api.Application, s api.Service) error {
 	return r.show(all, t)
 }
 
-// activate makes a version the current one. ConPaaS says one line when it is
-// done, so the sentence that waits is for people at a terminal.
+// activate makes a version the current one.
 func (r *call) activate(s api.Service, version string) error {
 	op, err := r.change(http.MethodPost, servicePath(s)+"/activate", api.Activate{Version: version}, &api.Service{})
 	if err != nil {
 		return err
 	}
-	if op != nil && (r.g.noWait || r.g.output != "table") {
-		return r.finish(op, version+" is being enabled... ")
-	}
-	if op != nil {
-		if err := r.finishQuietly(op, version+" is being enabled... "); err != nil {
-			return err
-		}
-	}
-	r.say("%s enabled", version)
-	return nil
-}
-
-// finishQuietly waits with a moving line on a terminal and with nothing
-// elsewhere, for commands that ConPaaS answers with one sentence at the end.
-func (r *call) finishQuietly(op *api.Operation, doing string) error {
-	last, err := r.await(*op, doing, !r.g.quiet && isTerminal(r.o.Stdout))
-	if err == nil && last.State != api.OperationDone {
-		err = &failedOperation{last}
-	}
-	return err
+	return r.finishSaying(op, version+" is being enabled... ", version+" enabled")
 }
 
 func rollback(r *call, _ api.Application, s api.Service) error {

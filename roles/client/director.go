@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"nutshell/roles/api"
@@ -18,15 +20,21 @@ import (
 // callTime bounds one call that is not a stream and not a wait.
 const callTime = 30 * time.Second
 
-// connect finds the director and makes sure that somebody is signed in.
-func (c *Client) connect() error {
-	if c.conn != nil {
+// connect finds the director and makes sure that somebody is signed in, unless
+// the verb asks only what everybody may know.
+func (r *call) connect() error {
+	if r.conn != nil {
 		return nil
 	}
-	conn, err := c.connection()
+	conn, err := r.connection()
 	if err != nil {
 		return err
 	}
+	if r.public {
+		r.conn = &conn
+		return nil
+	}
+	c := r.Client
 	if conn.Token == "" && conn.Password == "" && conn.User != "" && c.interactive() {
 		if conn.Password, err = c.askSecret("Password of " + conn.User + ": "); err != nil {
 			return err
@@ -187,6 +195,13 @@ func (r *call) explain(err error) error {
 		said = api.Error{Code: api.CodeUnauthorized, Object: r.conn.URL, Message: "its certificate is not trusted here", Err: e.Err,
 			Hint: "trust it with: nutshell login " + r.conn.URL}
 	case e.Code == api.CodeUnavailable && e.Err != nil && e.Hint == "":
+		var dial *net.OpError
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			said.Err = nil // the message says it
+		case errors.As(err, &dial):
+			said.Err = dial
+		}
 		said.Hint = "is the director running? its address comes from " + r.conn.from
 	case e.Code == api.CodeUnauthorized && e.Hint == "":
 		said.Hint = "sign in with: nutshell login " + r.conn.URL

@@ -14,7 +14,7 @@ import (
 
 func (c *Client) loginVerbs() []*cli.Command {
 	login := c.verb("login", "sign in to a director and keep a token for it", "[director_url]", func(r *call) error { return r.login(r.arg("director_url")) },
-		&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"})
+		&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag())
 	login.Description = "Shows the fingerprint of the director's CA, asks for name and password, and keeps a token\n(not the password) in ~/.config/nutshell/client.yaml. The director prints its fingerprint when it starts."
 	return []*cli.Command{login, c.verb("logout", "revoke the token and forget it", "", logout)}
 }
@@ -41,6 +41,11 @@ func (r *call) login(address string) error {
 			return &api.Error{Code: api.CodeInvalid, Op: "sign in", Message: "a user name is needed", Hint: "give it with --username or NUTSHELL_USER"}
 		}
 		if conn.User, err = r.ask("User name: "); err != nil {
+			return err
+		}
+	}
+	if r.Bool("password-stdin") {
+		if conn.Password, err = r.secretFromStdin(); err != nil {
 			return err
 		}
 	}
@@ -169,4 +174,3 @@ func (c *Client) tokenVerbs() []*cli.Command {
 		}),
 	}
 }
-

@@ -74,7 +74,7 @@ func listOperations(r *call) error {
 	if err := r.get("/operations?"+q.Encode(), &all); err != nil {
 		return err
 	}
-	t := &table{columns: []string{"operation", "aid", "sid", "state", "progress", "started", "title"}, none: "No existing operations."}
+	t := &table{columns: []string{"operation", "aid", "sid", "state", "progress", "asked", "title"}, none: "No existing operations."}
 	for _, op := range all {
 		service := "-"
 		if op.Service != 0 {

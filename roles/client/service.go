@@ -149,17 +149,8 @@ func removeService(r *call, a api.Application, s api.Service) error {
 	if err != nil {
 		return err
 	}
-	// The sentence of the manual is all that is said when all goes well.
-	doing := fmt.Sprintf("Service %d is being removed... ", s.ID)
-	if op != nil || r.g.noWait {
-		if err := r.finish(op, doing); err != nil {
-			return err
-		}
-	}
-	if !r.g.noWait {
-		r.say("Service %s of application %s has been successfully removed.", r.arg(argServ), r.arg(argApp))
-	}
-	return nil
+	return r.finishSaying(op, fmt.Sprintf("Service %s is being removed... ", r.arg(argServ)),
+		fmt.Sprintf("Service %s of application %s has been successfully removed.", r.arg(argServ), r.arg(argApp)))
 }
 
 func serviceState(r *call, _ api.Application, s api.Service) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"nutshell/roles/api"
@@ -60,7 +61,7 @@ func readLine(r io.Reader) (string, error) {
 func (c *Client) askSecret(question string) (string, error) {
 	f, ok := c.o.Stdin.(*os.File)
 	if !ok || !c.interactive() {
-		return "", &api.Error{Code: api.CodeInvalid, Message: "a password is needed and there is no terminal to ask at", Hint: "set NUTSHELL_PASSWORD or NUTSHELL_TOKEN"}
+		return "", &api.Error{Code: api.CodeInvalid, Message: "a password is needed and there is no terminal to ask at", Hint: "pipe it in with --password-stdin"}
 	}
 	fmt.Fprint(c.o.Stderr, question)
 	b, err := term.ReadPassword(int(f.Fd()))
@@ -71,8 +72,25 @@ func (c *Client) askSecret(question string) (string, error) {
 	return string(b), nil
 }
 
-// askNewSecret reads a new password twice.
-func (c *Client) askNewSecret(who string) (string, error) {
+// stdinFlag is for scripts: what stands on stdin is in no list of processes.
+func stdinFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "password-stdin", Usage: "read the password from the first line of stdin"}
+}
+
+func (r *call) secretFromStdin() (string, error) {
+	line, err := readLine(r.o.Stdin)
+	if err != nil {
+		return "", &api.Error{Code: api.CodeInvalid, Op: "read the password from stdin", Err: err}
+	}
+	return strings.TrimRight(line, "\r"), nil
+}
+
+// newSecret reads a new password: from stdin, or twice from a person.
+func (r *call) newSecret(who string) (string, error) {
+	if r.Bool("password-stdin") {
+		return r.secretFromStdin()
+	}
+	c := r.Client
 	first, err := c.askSecret("New password of " + who + ": ")
 	if err != nil {
 		return "", err

@@ -20,6 +20,7 @@ func (c *Client) userVerbs() []*cli.Command {
 			&cli.StringFlag{Name: "lname", Usage: "last name"},
 			&cli.StringFlag{Name: "affiliation", Usage: "where the user works or studies"},
 			&cli.StringFlag{Name: "password", Usage: "the new user's password; it is asked for if it is not given"},
+			stdinFlag(),
 			&cli.Int64Flag{Name: "credit", Value: 50, Usage: "credits to begin with"},
 			&cli.BoolFlag{Name: "admin", Usage: "may manage users"},
 		}
@@ -30,7 +31,7 @@ func (c *Client) userVerbs() []*cli.Command {
 		c.verb("list", "the users (admins only)", "", listUsers, &cli.BoolFlag{Name: "credit", Usage: "with their credits"}),
 		c.verb("add-credit", "give or take credits (admins only)", "<username> <credit>", addCredit),
 		c.verb("get-certificate", "trust the configured director and keep a token for it", "", func(r *call) error { return r.login("") },
-			&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}),
+			&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag()),
 		c.verb("get-config", "your user record", "", userConfig),
 		c.verb("get-credit", "your credits", "", func(r *call) error {
 			u, err := r.self()
@@ -39,7 +40,7 @@ func (c *Client) userVerbs() []*cli.Command {
 			}
 			return r.showText(map[string]int64{"credit": u.Credit}, func(w io.Writer) { fmt.Fprintln(w, u.Credit) })
 		}),
-		c.verb("passwd", "change a password: yours, or as admin anybody's", "[username]", changePassword),
+		c.verb("passwd", "change a password: yours, or as admin anybody's", "[username]", changePassword, stdinFlag()),
 		c.verb("delete", "destroy a user with all their applications (admins only)", "<username>", deleteUser),
 	}
 }
@@ -55,7 +56,7 @@ func createUser(r *call) error {
 		}
 	}
 	if in.Password == "" {
-		if in.Password, err = r.askNewSecret(in.Name); err != nil {
+		if in.Password, err = r.newSecret(in.Name); err != nil {
 			return err
 		}
 	}
@@ -123,13 +124,15 @@ func changePassword(r *call) error {
 	}
 	var in api.ChangeUser
 	if name == me.Name {
-		current, err := r.askSecret("Current password of " + name + ": ")
-		if err != nil {
-			return err
+		current := r.conn.Password
+		if current == "" {
+			if current, err = r.askSecret("Current password of " + name + ": "); err != nil {
+				return err
+			}
 		}
 		in.Current = &current
 	}
-	password, err := r.askNewSecret(name)
+	password, err := r.newSecret(name)
 	if err != nil {
 		return err
 	}
@@ -153,11 +156,5 @@ func deleteUser(r *call) error {
 	if err != nil {
 		return err
 	}
-	if op != nil {
-		if err := r.finish(op, "User '"+u.Name+"' is being deleted... "); err != nil {
-			return err
-		}
-	}
-	r.say("User '%s' was deleted.", u.Name)
-	return nil
+	return r.finishSaying(op, "User '"+u.Name+"' is being deleted... ", "User '"+u.Name+"' was deleted.")
 }

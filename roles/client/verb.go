@@ -56,6 +56,8 @@ type call struct {
 	args map[string]string
 	rest []string // of a variadic last argument
 	kind *api.Kind
+
+	public bool // no sign-in is needed
 }
 
 func (r *call) ctx() context.Context { return r.Context.Context }
@@ -72,6 +74,9 @@ func (c *Client) verb(name, usage, args string, do func(*call) error, flags ...c
 		if err := r.bind(args, x.Args().Slice()); err != nil {
 			err.usage = strings.TrimSpace(v.HelpName + " [options] " + args)
 			return err
+		}
+		if c.g.wait && c.g.noWait {
+			return usagef("--wait and --no-wait cannot stand together")
 		}
 		switch c.g.output {
 		case "table", "json", "yaml":

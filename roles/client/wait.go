@@ -90,6 +90,25 @@ func (r *call) finish(op *api.Operation, doing string) error {
 	return nil
 }
 
+// finishSaying is finish for commands that ConPaaS answers with one sentence
+// when all is done: the sentence that waits is for people at a terminal.
+func (r *call) finishSaying(op *api.Operation, doing, done string) error {
+	if op != nil && (r.g.noWait || r.g.output != "table") {
+		return r.finish(op, doing)
+	}
+	if op != nil {
+		last, err := r.await(*op, doing, !r.g.quiet && isTerminal(r.o.Stdout))
+		if err != nil {
+			return err
+		}
+		if last.State != api.OperationDone {
+			return &failedOperation{last}
+		}
+	}
+	r.say("%s", done)
+	return nil
+}
+
 // await waits for the end of an operation, showing it if talk is set.
 func (r *call) await(op api.Operation, doing string, talk bool) (api.Operation, error) {
 	ctx := r.ctx()
@@ -192,7 +211,7 @@ type line struct {
 }
 
 func (r *call) newLine(doing string, talk bool) *line {
-	l := &line{c: r.Client, doing: printable(doing), talk: talk, live: talk && isTerminal(r.o.Stdout), began: time.Now(), steps: map[string]api.OperationState{}}
+	l := &line{c: r.Client, doing: printable(doing), talk: talk, live: talk && isTerminal(r.o.Stdout) && r.o.Getenv("TERM") != "dumb", began: time.Now(), steps: map[string]api.OperationState{}}
 	if talk {
 		fmt.Fprint(r.o.Stdout, l.doing)
 	}
