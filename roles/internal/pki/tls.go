@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -241,4 +242,19 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, at time.Time, 
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: usages})
 	return err
+}
+
+// FreshConnections makes a server close connections whose client certificate
+// is near its end. Clients keep connections open for days; without this, one
+// that has renewed its certificate would still be known by the ended one.
+func FreshConnections(now func() time.Time, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			leaf := r.TLS.PeerCertificates[0]
+			if left := leaf.NotAfter.Sub(now()); left < leaf.NotAfter.Sub(leaf.NotBefore)/4 {
+				w.Header().Set("Connection", "close") // HTTP/2 sends GOAWAY and ends what is under way
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
