@@ -152,15 +152,17 @@ func (f furnisher) dir(path string) error {
 	if path == "." {
 		return nil
 	}
-	st, err := f.root.Stat(path)
-	if err == nil {
+	if st, err := f.root.Stat(path); err == nil {
 		if !st.IsDir() {
 			return fmt.Errorf("/%s of the instance is not a directory", path)
 		}
 		return nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	// A link that leads nowhere, or out of the root, is of no use to anybody.
+	if st, err := f.root.Lstat(path); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+		if err := f.root.Remove(path); err != nil {
+			return err
+		}
 	}
 	if err := f.dir(filepath.Dir(path)); err != nil {
 		return err
