@@ -22,8 +22,9 @@ type DesiredService struct {
 	Previous  *CodeVersion `json:"previous,omitempty"` // the version that served before it
 	Operation *Operation   `json:"operation,omitempty"`
 	Script    string       `json:"script,omitempty"`
-	Remove    []string     `json:"remove,omitempty"` // instances the user wants to go first
-	Retry     int          `json:"retry"`            // grows when a user asks to try again out of ERROR
+	Remove    []string     `json:"remove,omitempty"`   // instances the user wants to go first
+	Retry     int          `json:"retry"`              // grows when a user asks to try again out of ERROR
+	Deleting  bool         `json:"deleting,omitempty"` // data and instances go; it will not come back
 }
 
 // LaunchRequest asks the director for instances of one service. Names come

@@ -2,7 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -31,9 +31,10 @@ type Guard interface {
 	Session(ctx context.Context, secret string) (Principal, error)
 	Token(ctx context.Context, secret string) (Principal, error)
 	Password(ctx context.Context, name, password, remote string) (Principal, error)
-	// Peer checks an identity whose certificate was verified: is it of this
-	// installation, and is the instance still one of ours?
-	Peer(ctx context.Context, id api.Identity) (Principal, error)
+	// Peer tells whose certificate a connection showed, and whether that
+	// instance is still one of ours. Renewing also accepts one that has
+	// just ended.
+	Peer(ctx context.Context, cs *tls.ConnectionState, renewing bool) (Principal, error)
 	// Audit keeps what was asked for and how it ended.
 	Audit(ctx context.Context, e api.AuditEntry)
 }
@@ -115,40 +116,22 @@ func unauthorized(message string) error {
 	return &api.Error{Code: api.CodeUnauthorized, Message: message, Hint: "sign in, or send a token"}
 }
 
-// peer is the identity of a verified client certificate. Names in the subject
-// mean nothing here.
-func peer(r *http.Request) (api.Identity, bool) {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
-		return api.Identity{}, false
-	}
-	return identityOf(r.TLS.VerifiedChains[0][0])
-}
-
-func identityOf(leaf *x509.Certificate) (api.Identity, bool) {
-	if len(leaf.URIs) != 1 {
-		return api.Identity{}, false
-	}
-	id, err := api.ParseIdentity(leaf.URIs[0].String())
-	return id, err == nil
-}
-
 // authenticate finds out who asks and whether the route is for them.
 func (s *Server) authenticate(ctx context.Context, r *http.Request, route Route, c *call) error {
 	if route.Needs == Public {
 		return nil
 	}
 	switch route.Needs {
-	case Manager, Agent, AnyRole:
-		id, ok := peer(r)
-		if !ok {
-			return &api.Error{Code: api.CodeUnauthorized, Message: "this needs the certificate of a manager or agent"}
+	case Manager, Agent, AnyRole, Renewing:
+		p, err := s.c.Guard.Peer(ctx, r.TLS, route.Needs == Renewing)
+		if err != nil {
+			return err
 		}
-		if route.Needs != AnyRole && api.Role(route.Needs) != id.Role {
-			return &api.Error{Code: api.CodeForbidden, Message: "this is not for a " + string(id.Role)}
-		}
-		p, err := s.c.Guard.Peer(ctx, id)
 		c.Principal = p
-		return err
+		if (route.Needs == Manager || route.Needs == Agent) && api.Role(route.Needs) != p.Identity.Role {
+			return &api.Error{Code: api.CodeForbidden, Message: "this is not for a " + string(p.Identity.Role)}
+		}
+		return nil
 	}
 	p, err := s.user(ctx, r, c.remote)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ const (
 	Manager Needs = "manager" // mTLS, for its own application
 	Agent   Needs = "agent"   // mTLS
 	AnyRole Needs = "role"    // mTLS, manager or agent
+	// Renewing is AnyRole with a certificate that may have just ended.
+	Renewing Needs = "renewing"
 )
 
 // Route is one line of the table: what it is called, who may use it and how
@@ -44,7 +47,8 @@ type Route struct {
 
 // On makes a route of a handler that takes In (path, query and header
 // parameters by tags, JSON in a field named Body) and answers Out as JSON. In
-// must be a struct; Out is any JSON type, None, *Stream or *Events.
+// must be a struct; Out is any JSON type (204
+// for a nil pointer), None, *Stream or *Events.
 func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, summary string, h func(context.Context, *In) (Out, error)) Route {
 	r := Route{ID: id, Method: method, Path: path, Needs: needs, Limit: limit, Summary: summary, status: http.StatusOK}
 	switch any(*new(Out)).(type) {
@@ -105,7 +109,11 @@ func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, 
 				if err := s.finish(ctx, r, err); err != nil {
 					return nil, err
 				}
-				return &answer[Out]{Status: r.status, Cookie: cookieOf(ctx), Body: out}, nil
+				a := &answer[Out]{Status: r.status, Cookie: cookieOf(ctx), Body: out}
+				if v := reflect.ValueOf(out); v.Kind() == reflect.Pointer && v.IsNil() {
+					a.Status = http.StatusNoContent // nothing new, say
+				}
+				return a, nil
 			})
 		}
 	}
@@ -163,6 +171,7 @@ type Stream struct {
 type Events struct {
 	After   int64 // resume behind this event; below 0: only what comes
 	Changed func() <-chan struct{}
+	Stop    <-chan struct{} // closed when nothing comes any more
 	Next    func(ctx context.Context, after int64) ([]api.Event, error)
 }
 
@@ -180,7 +189,7 @@ func (r Route) operation() huma.Operation {
 	switch r.Needs {
 	case User, Admin:
 		op.Security = []map[string][]string{{"session": {}}, {"token": {}}, {"password": {}}}
-	case Manager, Agent, AnyRole:
+	case Manager, Agent, AnyRole, Renewing:
 		op.Security = []map[string][]string{{"certificate": {}}}
 	case Public:
 		op.Security = []map[string][]string{}

@@ -89,6 +89,8 @@ func (s *Server) events(out *Events) *huma.StreamResponse {
 			select {
 			case <-ctx.Done():
 				return
+			case <-out.Stop:
+				return
 			case <-changed:
 			case <-alive.C:
 				_, _ = b.WriteString(": alive\n\n")

@@ -117,12 +117,14 @@ var (
 	ErrSecretExpired = errors.New("the secret has expired")
 )
 
-// ConsumeSecret uses up a secret and tells which identity it was for. Of two
-// who try at once, one gets it.
-func (t *Tx) ConsumeSecret(ctx context.Context, hash string) (string, error) {
+// ConsumeSecret uses up a secret for a public key and tells which identity it
+// was for. Of two who try at once, one gets it. The same key may ask again
+// until the secret expires, because the answer may have been lost; it gains
+// nothing that it has not got already.
+func (t *Tx) ConsumeSecret(ctx context.Context, hash, key string) (string, error) {
 	var identity string
-	err := t.tx.QueryRowContext(ctx, `UPDATE secret SET used = ? WHERE hash = ? AND used = 0 AND expires > ? RETURNING identity`,
-		micros(t.now), hash, micros(t.now)).Scan(&identity)
+	err := t.tx.QueryRowContext(ctx, `UPDATE secret SET used = ?1, key = ?3 WHERE hash = ?2 AND (used = 0 OR key = ?3) AND expires > ?1 RETURNING identity`,
+		micros(t.now), hash, key).Scan(&identity)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return identity, err
 	}

@@ -186,6 +186,14 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 		_ = inner.Rollback()
 		return storeError(err)
 	}
+	s.wake(revisions)
+	for _, f := range tx.after {
+		f()
+	}
+	return nil
+}
+
+func (s *Store) wake(revisions map[int64]int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, r := range revisions {
@@ -193,7 +201,6 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})
-	return nil
 }
 
 // querier is what a database and a transaction have in common.
@@ -211,6 +218,7 @@ type Tx struct {
 	tx     *sql.Tx
 	now    time.Time
 	bumped map[int64]bool
+	after  []func()
 }
 
 // Now is the one time of all that the transaction writes.
@@ -218,6 +226,9 @@ func (t *Tx) Now() time.Time { return t.now }
 
 // Bump marks an application as changed in a way that its manager must see.
 func (t *Tx) Bump(application int64) { t.bumped[application] = true }
+
+// After has f called once the transaction is committed, and not if it fails.
+func (t *Tx) After(f func()) { t.after = append(t.after, f) }
 
 func (t *Tx) bump(ctx context.Context) (map[int64]int64, error) {
 	revisions := map[int64]int64{}

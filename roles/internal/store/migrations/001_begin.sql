@@ -93,7 +93,8 @@ CREATE TABLE secret (
 	hash     TEXT PRIMARY KEY,
 	identity TEXT NOT NULL, -- what its holder may become
 	expires  INTEGER NOT NULL,
-	used     INTEGER NOT NULL DEFAULT 0
+	used     INTEGER NOT NULL DEFAULT 0,
+	key      TEXT NOT NULL DEFAULT '' -- hash of the public key that it was used for
 ) WITHOUT ROWID;
 CREATE INDEX secret_expires ON secret (expires);
 

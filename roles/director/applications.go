@@ -1,0 +1,255 @@
+package director
+
+import (
+	"context"
+	"strconv"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/httpapi"
+	"nutshell/roles/internal/store"
+)
+
+type applicationIn struct {
+	App string `path:"app"`
+}
+
+// application finds an application that the asker may see. What belongs to
+// others is not there.
+func (d *Director) application(ctx context.Context, ref string) (store.Application, error) {
+	p := httpapi.Who(ctx)
+	a, err := d.store.Application(ctx, p.User.ID, ref)
+	if p.User.Admin && api.CodeOf(err) == api.CodeNotFound {
+		if id, e := strconv.ParseInt(ref, 10, 64); e == nil {
+			return d.store.ApplicationByID(ctx, id)
+		}
+	}
+	return a, err
+}
+
+func (d *Director) listApplications(ctx context.Context, in *struct {
+	All bool `query:"all"`
+}) ([]api.Application, error) {
+	p := httpapi.Who(ctx)
+	owner := p.User.ID
+	if in.All {
+		if !p.User.Admin {
+			return nil, &api.Error{Code: api.CodeForbidden, Message: "only an administrator may list everybody's applications"}
+		}
+		owner = 0
+	}
+	rows, err := d.store.Applications(ctx, owner)
+	list := make([]api.Application, len(rows))
+	for i := range rows {
+		list[i] = d.shown(rows[i])
+	}
+	return list, err
+}
+
+// shown hides the manager of a stopped application: what it holds is kept, but
+// it does not run.
+func (d *Director) shown(a store.Application) api.Application {
+	if a.Manager != nil && a.Desired == api.GoalStopped && a.Operation == "" {
+		a.Manager = nil
+	}
+	if a.Manager != nil {
+		one := d.live.fill([]api.Instance{*a.Manager})
+		a.Manager = &one[0]
+	}
+	return a.Application
+}
+
+func (d *Director) createApplication(ctx context.Context, in *struct{ Body api.CreateApplication }) (api.Application, error) {
+	if err := api.CheckName("application", in.Body.Name); err != nil {
+		return api.Application{}, err
+	}
+	p, err := d.place(in.Body.Cloud)
+	if err != nil {
+		return api.Application{}, err
+	}
+	who := httpapi.Who(ctx).User
+	a := store.Application{OwnerID: who.ID, Application: api.Application{Name: in.Body.Name, Owner: who.Name, State: api.Init, Desired: api.GoalStopped, Cloud: p.name, Reason: "created"}}
+	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		a, err = t.InsertApplication(ctx, a)
+		return err
+	})
+	return a.Application, err
+}
+
+func (d *Director) getApplication(ctx context.Context, in *applicationIn) (api.Application, error) {
+	a, err := d.application(ctx, in.App)
+	if err != nil {
+		return api.Application{}, err
+	}
+	out := d.shown(a)
+	rows, err := d.store.Services(ctx, store.Selection{Application: a.ID})
+	if err != nil {
+		return api.Application{}, err
+	}
+	instances, err := d.store.ApplicationInstances(ctx, a.ID)
+	if err != nil {
+		return api.Application{}, err
+	}
+	out.Services = []api.Service{}
+	for _, s := range rows {
+		s.Instances = d.instancesOf(a, s, instances)
+		out.Services = append(out.Services, s.Service)
+	}
+	return out, nil
+}
+
+// instancesOf picks a service's instances that run or are about to.
+func (d *Director) instancesOf(a store.Application, s store.Service, all []store.Instance) []api.Instance {
+	list := []api.Instance{}
+	if a.Desired == api.GoalStopped && a.Operation == "" {
+		return list
+	}
+	for _, i := range all {
+		if i.Application == s.Application && i.Service == s.ID {
+			list = append(list, i.Instance)
+		}
+	}
+	return d.live.fill(list)
+}
+
+func (d *Director) renameApplication(ctx context.Context, in *struct {
+	applicationIn
+	Body api.Rename
+}) (api.Application, error) {
+	if err := api.CheckName("application", in.Body.Name); err != nil {
+		return api.Application{}, err
+	}
+	a, err := d.application(ctx, in.App)
+	if err != nil {
+		return api.Application{}, err
+	}
+	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if a, err = t.ApplicationByID(ctx, a.ID); err != nil {
+			return err
+		}
+		a.Name = in.Body.Name
+		return t.SaveApplication(ctx, a)
+	})
+	return d.shown(a), err
+}
+
+func (d *Director) deleteApplication(ctx context.Context, in *applicationIn) (api.Operation, error) {
+	return d.onApplication(ctx, in.App, d.deleteApplicationOrder)
+}
+
+func (d *Director) stopApplication(ctx context.Context, in *applicationIn) (api.Operation, error) {
+	return d.onApplication(ctx, in.App, d.stopApplicationOrder)
+}
+
+func (d *Director) startApplication(ctx context.Context, in *struct {
+	applicationIn
+	Body *api.Start
+}) (api.Operation, error) {
+	var b api.Start
+	if in.Body != nil {
+		b = *in.Body
+	}
+	return d.onApplication(ctx, in.App, func(id int64) order { return d.startApplicationOrder(id, b) })
+}
+
+func (d *Director) onApplication(ctx context.Context, ref string, make func(int64) order) (api.Operation, error) {
+	a, err := d.application(ctx, ref)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	o := make(a.ID)
+	o.title += " " + a.Name
+	return d.submit(ctx, o)
+}
+
+func (d *Director) startApplicationOrder(id int64, b api.Start) order {
+	return order{kind: applicationStart, title: "start application", application: id, request: b,
+		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
+			if a.Desired == api.GoalStarted && a.State != api.Failed {
+				return false, &api.Error{Code: api.CodeConflict, Op: "start", Object: "application " + a.Name, Message: "it is started already: " + string(a.State)}
+			}
+			if b.Cloud != "" {
+				p, err := d.place(b.Cloud)
+				if err != nil {
+					return false, err
+				}
+				a.Cloud = p.name
+			}
+			a.Desired = api.GoalStarted
+			if err := t.SaveApplication(ctx, *a); err != nil {
+				return false, err
+			}
+			return false, t.MoveApplication(ctx, a, api.Prologue, "start was asked for")
+		}}
+}
+
+func (d *Director) stopApplicationOrder(id int64) order {
+	return order{kind: applicationStop, title: "stop application", application: id, final: true,
+		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
+			if a.Desired == api.GoalStopped && (a.State == api.Stopped || a.State == api.Init) {
+				return false, &api.Error{Code: api.CodeConflict, Op: "stop", Object: "application " + a.Name, Message: "it is not started: " + string(a.State)}
+			}
+			return false, d.beginStop(ctx, t, a, "stop was asked for")
+		}}
+}
+
+func (d *Director) deleteApplicationOrder(id int64) order {
+	return order{kind: applicationDelete, title: "delete application", application: id, final: true,
+		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
+			return false, d.beginStop(ctx, t, a, "deletion was asked for")
+		}}
+}
+
+// beginStop makes an application and its services stop. The services' goals
+// stay, so that they run again when the application does.
+func (d *Director) beginStop(ctx context.Context, t *store.Tx, a *store.Application, reason string) error {
+	a.Desired = api.GoalStopped
+	if err := t.SaveApplication(ctx, *a); err != nil {
+		return err
+	}
+	if _, err := a.State.To(api.Epilogue); err == nil {
+		if err := t.MoveApplication(ctx, a, api.Epilogue, reason); err != nil {
+			return err
+		}
+	}
+	services, err := t.Services(ctx, store.Selection{Application: a.ID})
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		if _, err := s.State.To(api.Epilogue); err != nil {
+			continue
+		}
+		if err := t.MoveService(ctx, &s, api.Epilogue, "the application is being stopped"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Director) applicationHistory(ctx context.Context, in *applicationIn) ([]api.Change, error) {
+	a, err := d.application(ctx, in.App)
+	if err != nil {
+		return nil, err
+	}
+	return d.store.History(ctx, a.ID, 0)
+}
+
+func (d *Director) resources(ctx context.Context, _ *struct{}) ([]api.Instance, error) {
+	owner := httpapi.Who(ctx).User.ID
+	apps, err := d.store.Applications(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	live := map[int64]bool{}
+	for _, a := range apps {
+		live[a.ID] = a.Desired == api.GoalStarted || a.Operation != ""
+	}
+	rows, err := d.store.OwnerInstances(ctx, owner)
+	list := []api.Instance{}
+	for _, i := range rows {
+		if live[i.Application] {
+			list = append(list, i.Instance)
+		}
+	}
+	return d.live.fill(list), err
+}

@@ -1,0 +1,227 @@
+// Package director is the one place of durable truth: users, applications,
+// services, their instances, code and operations. It decides what may happen,
+// stores it before it begins, asks clouds for instances and starts lost
+// managers again. What happens inside a service is its manager's business.
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"nutshell/cloud"
+	"nutshell/roles/api"
+	"nutshell/roles/director/codestore"
+	"nutshell/roles/internal/auth"
+	"nutshell/roles/internal/httpapi"
+	"nutshell/roles/internal/pki"
+	"nutshell/roles/internal/store"
+	"nutshell/services"
+)
+
+// Config is what New needs.
+type Config struct {
+	Dir          string   // data directory
+	Listen       []string // host:port; port 0 takes any
+	Names        []string // host names and addresses that clients reach us by, beside those of Listen
+	Clouds       []CloudConfig
+	DefaultCloud string // name; the first cloud if empty
+	Drivers      *cloud.Registry
+	Services     *services.Registry
+	// Layers gives the root file system of a kind's instances; nil where no
+	// cloud needs one.
+	Layers func(ctx context.Context, kind string, packages []string, progress func(step string, fraction float64)) ([]string, error)
+	UI     fs.FS // built pages; nil: none
+	Binary string
+	Limits Limits
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// CloudConfig is one cloud of the configuration.
+type CloudConfig struct {
+	Name, Driver string
+	Options      map[string]string
+}
+
+// Limits bound what instances and users may use; zero fields get defaults.
+type Limits struct {
+	ManagerMemory, AgentMemory int64 // bytes
+	AgentCPU                   int   // percent of one core, 0: no limit
+	Processes                  int   // of one instance
+	Instances                  int   // of one application
+	Upload                     int64 // bytes of one archive
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&l.ManagerMemory, 256<<20)
+	def(&l.AgentMemory, 512<<20)
+	def(&l.Upload, 2<<30)
+	if l.Processes == 0 {
+		l.Processes = 512
+	}
+	if l.Instances == 0 {
+		l.Instances = 64
+	}
+	return l
+}
+
+// Director is the director role.
+type Director struct {
+	c            Config
+	store        *store.Store
+	code         *codestore.Store
+	ca           *pki.Authority
+	http         *httpapi.Server
+	clouds       []*place
+	limits       *auth.Limiter
+	passwords    *auth.Passwords
+	live         *live
+	installation string
+	password     string // of the first admin, until it was handed out
+
+	ctx     context.Context // ends when the director does
+	end     context.CancelFunc
+	work    sync.WaitGroup // everything that runs beside requests
+	mu      sync.Mutex
+	running map[string]context.CancelCauseFunc // director-run operations by id
+	closed  bool                               // Close was called: nothing new begins
+	halted  bool                               // Shutdown was called: nothing new is launched
+	address []string                           // host:port where we listen
+	binary  func() (string, error)             // sha256 of our own executable
+	blobs   sync.RWMutex                       // uploads read, the removal of blobs writes
+	garbage []string                           // blobs that may not be needed any more
+	known   sync.Map                           // passwords that were right a moment ago
+}
+
+// New opens the data directory and everything in it. It starts nothing.
+func New(ctx context.Context, c Config) (*Director, error) {
+	switch {
+	case c.Dir == "":
+		return nil, errors.New("director: Dir is required")
+	case c.Drivers == nil || c.Services == nil:
+		return nil, errors.New("director: Drivers and Services are required")
+	case len(c.Clouds) == 0:
+		return nil, &api.Error{Code: api.CodeInvalid, Op: "start", Object: "director", Message: "no cloud is configured", Hint: "name one under clouds in nutshell.yaml"}
+	case c.Now == nil || c.Log == nil:
+		return nil, errors.New("director: Now and Log are required")
+	}
+	c.Limits = c.Limits.withDefaults()
+	d := &Director{c: c, live: newLive(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords()}
+	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
+	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })
+	if err := d.open(ctx); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Director) open(ctx context.Context) error {
+	var err error
+	if d.store, err = store.Open(ctx, d.c.Dir, d.c.Now); err != nil {
+		return err
+	}
+	if d.code, err = codestore.Open(filepath.Join(d.c.Dir, "blobs")); err != nil {
+		return err
+	}
+	if err := d.openInstallation(ctx); err != nil {
+		return err
+	}
+	if err := d.openClouds(); err != nil {
+		return err
+	}
+	if err := d.firstUser(ctx); err != nil {
+		return err
+	}
+	d.http, err = httpapi.New(httpapi.Config{Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now})
+	return err
+}
+
+// openInstallation makes the installation's id and CA at the first start and
+// finds them again at each later one.
+func (d *Director) openInstallation(ctx context.Context) error {
+	var err error
+	if d.installation, err = d.store.Meta(ctx, "installation"); err != nil {
+		return err
+	}
+	dir := filepath.Join(d.c.Dir, "ca")
+	if d.installation == "" {
+		d.installation = api.NewID(8)
+		// The CA comes first: an id without one would never get one.
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("make CA: %w", err)
+		}
+		if d.ca, err = pki.Create(dir, d.installation, d.c.Now); err != nil {
+			return err
+		}
+		return d.store.Write(ctx, func(t *store.Tx) error { return t.SetMeta(ctx, "installation", d.installation) })
+	}
+	d.ca, err = pki.Open(dir, d.c.Now)
+	return err
+}
+
+// Close ends everything that runs here and leaves instances alone: they
+// outlive a director, and the next one adopts them.
+func (d *Director) Close() error {
+	d.finish()
+	if d.store == nil {
+		return nil
+	}
+	return d.store.Close()
+}
+
+// finish ends all that runs beside requests and waits for it.
+func (d *Director) finish() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.end()
+	d.work.Wait()
+}
+
+// Installation is the id of this installation.
+func (d *Director) Installation() string { return d.installation }
+
+// CASHA256 is the hash that clients pin.
+func (d *Director) CASHA256() string { return d.ca.RootSHA256() }
+
+// FirstPassword is the password of the user admin if New has just made it, to
+// be shown once. It is stored nowhere.
+func (d *Director) FirstPassword() string {
+	p := d.password
+	d.password = ""
+	return p
+}
+
+// goWork runs f beside requests until it returns; Close waits for it.
+func (d *Director) goWork(f func(ctx context.Context)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	d.work.Add(1)
+	go func() {
+		defer d.work.Done()
+		f(d.ctx)
+	}()
+}
+
+// write is one transaction that is finished even when the asker has gone.
+func (d *Director) write(ctx context.Context, fn func(ctx context.Context, t *store.Tx) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	return d.store.Write(ctx, func(t *store.Tx) error { return fn(ctx, t) })
+}

@@ -1,0 +1,273 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"nutshell/cloud"
+	cloudcontext "nutshell/cloud/context"
+	"nutshell/roles/api"
+	"nutshell/roles/internal/auth"
+	"nutshell/roles/internal/store"
+)
+
+// Times of a launch.
+const (
+	launchTime = 3 * time.Minute // of a driver
+	secretLife = time.Hour       // from the launch until the instance must have enrolled
+)
+
+type progress func(step string, fraction float64)
+
+// byCloud sorts rows by the cloud they are in.
+func byCloud(rows []store.Instance) map[string][]store.Instance {
+	m := map[string][]store.Instance{}
+	for _, r := range rows {
+		m[r.Cloud] = append(m[r.Cloud], r)
+	}
+	return m
+}
+
+// launch asks clouds for instances whose rows are stored. What exists already
+// is taken as it is, and started again where it was stopped. It returns those
+// that are there, and what went wrong with the rest.
+func (d *Director) launch(ctx context.Context, rows []store.Instance, tell progress) ([]store.Instance, error) {
+	d.mu.Lock()
+	halted := d.halted
+	d.mu.Unlock()
+	if halted {
+		return nil, &api.Error{Code: api.CodeUnavailable, Op: "launch", Message: "Nutshell is being stopped"}
+	}
+	var up []store.Instance
+	var errs []error
+	for name, group := range byCloud(rows) {
+		there, err := d.launchIn(ctx, name, group, tell)
+		up = append(up, there...)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return up, errors.Join(errs...)
+}
+
+func (d *Director) launchIn(ctx context.Context, name string, rows []store.Instance, tell progress) ([]store.Instance, error) {
+	fail := func(err error) ([]store.Instance, error) { return nil, cloudError("launch in", "cloud "+name, err) }
+	p, err := d.place(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.ready(ctx, d.c.Now()); err != nil {
+		return fail(err)
+	}
+	specs := make([]cloud.Spec, len(rows))
+	for i, r := range rows {
+		if specs[i], err = d.spec(ctx, p, r, tell); err != nil {
+			return fail(err)
+		}
+	}
+	began := d.c.Now()
+	ctx, cancel := context.WithTimeout(ctx, launchTime)
+	defer cancel()
+	got, launchErr := p.driver.Launch(ctx, specs)
+	d.c.Log.Info("instances launched", "cloud", name, "asked", len(rows), "got", len(got), "took", d.c.Now().Sub(began))
+	var up []store.Instance
+	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		for _, r := range rows {
+			i := slices.IndexFunc(got, func(c cloud.Instance) bool { return c.Name == r.ID })
+			if i < 0 {
+				continue
+			}
+			row, err := t.Instance(ctx, r.ID)
+			if err != nil {
+				return err
+			}
+			row.CloudID, row.Address = got[i].ID, got[i].Address
+			if row.State != api.InstanceLeaving && row.State != api.InstanceReady {
+				row.State, row.Reason = api.InstanceBooting, ""
+			}
+			t.Bump(row.Application)
+			up = append(up, row)
+			if err := t.SaveInstance(ctx, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if launchErr == nil && len(up) < len(rows) {
+		launchErr = fmt.Errorf("%d of %d instances were started", len(up), len(rows))
+	}
+	return up, cloudError("launch in", "cloud "+name, launchErr)
+}
+
+// spec describes one instance to its cloud: the layers of its kind, and a
+// secret with which it and nobody else can become what it shall be.
+func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell progress) (cloud.Spec, error) {
+	id := api.Identity{Installation: d.installation, Role: api.RoleAgent, Application: r.Application, Service: r.Service, Name: r.ID}
+	s := cloud.Spec{Name: r.ID, Group: "a" + strconv.FormatInt(r.Application, 10),
+		Limits: cloud.Limits{MemoryBytes: d.c.Limits.AgentMemory, CPUPercent: d.c.Limits.AgentCPU, Processes: d.c.Limits.Processes},
+		Tags:   map[string]string{"application": strconv.FormatInt(r.Application, 10), "service": strconv.FormatInt(r.Service, 10)}}
+	kind, packages := "manager", []string(nil)
+	if r.Service == 0 {
+		id.Role, s.Limits.MemoryBytes, s.Limits.CPUPercent = api.RoleManager, d.c.Limits.ManagerMemory, 0
+	} else {
+		row, err := d.store.ServiceByID(ctx, r.Application, r.Service)
+		if err != nil {
+			return s, err
+		}
+		k, err := d.c.Services.Get(row.Kind)
+		if err != nil {
+			return s, err
+		}
+		kind, packages = k.Name, k.Packages
+	}
+	if l, ok := p.driver.(cloud.Layered); ok && l.UsesLayers() {
+		if d.c.Layers == nil {
+			return s, &api.Error{Code: api.CodeUnavailable, Message: "this cloud needs images and nobody builds them"}
+		}
+		var err error
+		if s.Layers, err = d.c.Layers(ctx, kind, packages, tell); err != nil {
+			return s, err
+		}
+	}
+	secret, hash := auth.NewSecret()
+	expires := d.c.Now().Add(secretLife)
+	err := d.write(ctx, func(ctx context.Context, t *store.Tx) error { return t.InsertSecret(ctx, hash, id, expires) })
+	if err != nil {
+		return s, err
+	}
+	s.Context, err = cloudcontext.Encode(cloudcontext.Context{Directors: d.directors(p), CASHA256: d.ca.RootSHA256(), Secret: secret, Identity: id.String(), Expires: expires})
+	return s, err
+}
+
+// directors are the URLs by which the instances of a cloud reach us.
+func (d *Director) directors(p *place) []string {
+	d.mu.Lock()
+	listen := slices.Clone(d.address)
+	d.mu.Unlock()
+	port := strconv.Itoa(api.DirectorPort)
+	var hosts []string
+	for _, a := range listen {
+		host, its, err := net.SplitHostPort(a)
+		if err != nil {
+			continue
+		}
+		port = its
+		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+			hosts = append(hosts, host)
+		}
+	}
+	hosts = append(hosts, d.c.Names...)
+	if g := p.gateway(); g != "" {
+		hosts = append([]string{g}, hosts...)
+	}
+	if len(hosts) == 0 {
+		hosts = []string{"127.0.0.1"}
+	}
+	var urls []string
+	for _, h := range hosts {
+		if u := "https://" + net.JoinHostPort(h, port); !slices.Contains(urls, u) {
+			urls = append(urls, u)
+		}
+	}
+	return urls
+}
+
+// cloudIDs are the names by which a cloud knows rows.
+func cloudIDs(rows []store.Instance) []string {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.CloudID
+		if ids[i] == "" {
+			ids[i] = r.ID
+		}
+	}
+	return ids
+}
+
+// terminate ends instances for good and forgets their rows. Rows that remain,
+// because a cloud did not answer, are left to the sweep.
+func (d *Director) terminate(ctx context.Context, rows []store.Instance) error {
+	var errs []error
+	for name, group := range byCloud(rows) {
+		if err := d.inCloud(ctx, name, func(ctx context.Context, driver cloud.Driver) error { return driver.Terminate(ctx, cloudIDs(group)) }); err != nil {
+			errs = append(errs, cloudError("end instances in", "cloud "+name, err))
+			continue
+		}
+		err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+			for _, r := range group {
+				t.Bump(r.Application)
+				if err := t.DeleteInstance(ctx, r); err != nil {
+					return err
+				}
+				d.live.forget(r.ID)
+			}
+			return nil
+		})
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Director) inCloud(ctx context.Context, name string, f func(context.Context, cloud.Driver) error) error {
+	p, err := d.place(name)
+	if err != nil {
+		return err
+	}
+	if p.broken != nil {
+		return p.broken
+	}
+	ctx, cancel := context.WithTimeout(ctx, launchTime)
+	defer cancel()
+	return f(ctx, p.driver)
+}
+
+// halt stops instances and keeps what they hold. Where a cloud cannot do that,
+// otherwise decides: end them, or leave them running.
+func (d *Director) halt(ctx context.Context, rows []store.Instance, reason string, otherwise func(context.Context, []store.Instance) error) error {
+	var errs []error
+	for name, group := range byCloud(rows) {
+		stopped := false
+		err := d.inCloud(ctx, name, func(ctx context.Context, driver cloud.Driver) error {
+			s, ok := driver.(cloud.Stopper)
+			if !ok {
+				return otherwise(ctx, group)
+			}
+			stopped = true
+			return s.Stop(ctx, cloudIDs(group))
+		})
+		if err != nil {
+			errs = append(errs, cloudError("stop instances in", "cloud "+name, err))
+			continue
+		}
+		if !stopped {
+			continue
+		}
+		err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+			for _, r := range group {
+				row, err := t.Instance(ctx, r.ID)
+				if err != nil {
+					return err
+				}
+				row.State, row.Reason = api.InstanceAsked, reason
+				if err := t.SaveInstance(ctx, row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,190 @@
+package director
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/httpapi"
+	"nutshell/roles/internal/operation"
+	"nutshell/roles/internal/store"
+)
+
+func (d *Director) listOperations(ctx context.Context, in *struct {
+	State       string `query:"state" enum:"active,all"`
+	Application string `query:"application"`
+	Service     string `query:"service"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	All         bool   `query:"all"`
+}) ([]api.Operation, error) {
+	p := httpapi.Who(ctx)
+	f := store.Filter{User: p.User.ID, Active: in.State == "active", Limit: in.Limit}
+	if in.All && p.User.Admin {
+		f.User = 0
+	}
+	if in.Application != "" {
+		a, err := d.application(ctx, in.Application)
+		if err != nil {
+			return nil, err
+		}
+		f.Application, f.User = a.ID, 0
+		if in.Service != "" {
+			s, err := d.store.Service(ctx, a.ID, in.Service)
+			if err != nil {
+				return nil, err
+			}
+			f.Service = &s.ID
+		}
+	}
+	rows, err := d.store.Operations(ctx, f)
+	list := make([]api.Operation, len(rows))
+	for i := range rows {
+		list[i] = rows[i].Operation
+	}
+	return list, err
+}
+
+type operationIn struct {
+	ID string `path:"id"`
+}
+
+func (d *Director) operation(ctx context.Context, id string) (store.Operation, error) {
+	p := httpapi.Who(ctx)
+	if p.User.Admin {
+		return d.store.Operation(ctx, 0, id)
+	}
+	return d.store.Operation(ctx, p.User.ID, id)
+}
+
+func (d *Director) getOperation(ctx context.Context, in *struct {
+	operationIn
+	Wait string `query:"wait"`
+}) (api.Operation, error) {
+	wait := time.Duration(0)
+	if in.Wait != "" {
+		var err error
+		if wait, err = time.ParseDuration(in.Wait); err != nil || wait < 0 {
+			return api.Operation{}, &api.Error{Code: api.CodeInvalid, Message: "wait is a time such as 30s, not " + api.Shorten(in.Wait), Fields: []string{"wait"}}
+		}
+	}
+	timer := time.NewTimer(min(wait, time.Minute))
+	defer timer.Stop()
+	for {
+		changed := d.store.Changed()
+		o, err := d.operation(ctx, in.ID)
+		if err != nil || o.State.Final() || wait == 0 {
+			return o.Operation, err
+		}
+		select {
+		case <-ctx.Done():
+			return o.Operation, ctx.Err()
+		case <-d.ctx.Done():
+			return o.Operation, nil
+		case <-timer.C:
+			return o.Operation, nil
+		case <-changed:
+		}
+	}
+}
+
+// cancel asks whoever runs an operation to undo it. If nobody does, it ends
+// here.
+func (d *Director) cancel(ctx context.Context, in *operationIn) (api.Operation, error) {
+	o, err := d.operation(ctx, in.ID)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if o, err = t.Operation(ctx, 0, in.ID); err != nil {
+			return err
+		}
+		switch {
+		case o.State.Final():
+			return &api.Error{Code: api.CodeConflict, Op: "cancel", Object: "operation " + o.ID, Message: "it has ended already: " + string(o.State)}
+		case !o.Cancellable:
+			return &api.Error{Code: api.CodeConflict, Op: "cancel", Object: "operation " + o.ID, Message: "this kind of operation cannot be undone half-way"}
+		case o.Cancelling:
+			return nil
+		}
+		o.Cancelling = true
+		if o.Service != 0 {
+			if alive, err := d.managerAlive(ctx, t, o.Application); err != nil || !alive {
+				o.State, o.Error = api.OperationCancelled, operation.ErrCancelled
+				if err != nil {
+					return err
+				}
+				return d.settle(ctx, t, &o)
+			}
+			t.Bump(o.Application)
+		}
+		return t.SaveOperation(ctx, o)
+	})
+	if err != nil {
+		return api.Operation{}, err
+	}
+	d.mu.Lock()
+	stop := d.running[o.ID]
+	d.mu.Unlock()
+	if stop != nil {
+		stop(operation.ErrCancelled)
+	}
+	return o.Operation, nil
+}
+
+func (d *Director) retry(ctx context.Context, in *operationIn) (api.Operation, error) {
+	o, err := d.operation(ctx, in.ID)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	if o.State != api.OperationFailed && o.State != api.OperationCancelled {
+		return api.Operation{}, &api.Error{Code: api.CodeConflict, Op: "retry", Object: "operation " + o.ID, Message: "only what failed or was cancelled can be tried again; it is " + string(o.State)}
+	}
+	order, err := d.reorder(o)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	order.retryOf = o.ID
+	return d.submit(ctx, order)
+}
+
+// reorder makes the order of a stored operation again.
+func (d *Director) reorder(o store.Operation) (order, error) {
+	read := func(v any) error {
+		if len(o.Request) == 0 {
+			return nil
+		}
+		return json.Unmarshal(o.Request, v)
+	}
+	switch o.Kind {
+	case applicationStart:
+		var b api.Start
+		err := read(&b)
+		return d.startApplicationOrder(o.Application, b), err
+	case applicationStop:
+		return d.stopApplicationOrder(o.Application), nil
+	case applicationDelete:
+		return d.deleteApplicationOrder(o.Application), nil
+	case serviceStart:
+		var b api.Start
+		err := read(&b)
+		return d.startServiceOrder(o.Application, o.Service, b), err
+	case serviceStop:
+		return d.stopServiceOrder(o.Application, o.Service), nil
+	case serviceDelete:
+		return d.deleteServiceOrder(o.Application, o.Service), nil
+	case serviceScale:
+		var b api.Scale
+		err := read(&b)
+		return d.scaleOrder(o.Application, o.Service, b), err
+	case serviceConfigure:
+		var b map[string]json.RawMessage
+		err := read(&b)
+		return d.configureOrder(o.Application, o.Service, b), err
+	case serviceActivate:
+		var b api.Activate
+		err := read(&b)
+		return d.activateOrder(o.Application, o.Service, b), err
+	}
+	return order{}, api.Conflictf("an operation of kind %s cannot be tried again by hand", o.Kind)
+}

@@ -1,0 +1,185 @@
+package director
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/httpapi"
+)
+
+// Time limits of requests.
+const (
+	short    = 15 * time.Second
+	called   = time.Minute     // a manager is asked
+	poll     = 2 * time.Minute // the client waits for something
+	action   = 10 * time.Minute
+	transfer = 2 * time.Hour // archives and followed logs
+	launch   = 30 * time.Minute
+)
+
+// routes is the whole API: what it is called, who may use it, how long it may
+// take.
+func (d *Director) routes() []httpapi.Route {
+	const (
+		get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
+		app                        = "/applications/{app}"
+		services                   = app + "/services"
+		service                    = services + "/{service}"
+		instance                   = service + "/instances/{id}"
+		version                    = service + "/versions/{version}"
+	)
+	return []httpapi.Route{
+		httpapi.On(get, "/health", "health", httpapi.Public, short, "Is the director there?", d.health),
+		httpapi.On(get, "/version", "version", httpapi.Public, short, "What software answers", d.softwareVersion),
+		httpapi.On(get, "/ca", "ca", httpapi.Public, short, "The root certificate", d.rootCertificate),
+		httpapi.On(get, "/binary", "binary", httpapi.AnyRole, transfer, "The director's own program", d.sendBinary),
+
+		httpapi.On(post, "/session", "session.create", httpapi.Public, short, "Sign in", d.signIn),
+		httpapi.On(get, "/session", "session.get", httpapi.User, short, "Who is signed in", d.session),
+		httpapi.On(del, "/session", "session.delete", httpapi.User, short, "Sign out", d.signOut),
+		httpapi.On(get, "/users", "user.list", httpapi.Admin, short, "All users", d.users),
+		httpapi.On(post, "/users", "user.create", httpapi.Admin, short, "Create a user", d.createUser).Status(http.StatusCreated),
+		httpapi.On(get, "/users/{user}", "user.get", httpapi.User, short, "One user", d.getUser),
+		httpapi.On(patch, "/users/{user}", "user.change", httpapi.User, short, "Change a user", d.changeUser),
+		httpapi.On(del, "/users/{user}", "user.delete", httpapi.Admin, short, "Delete a user without applications", d.deleteUser),
+		httpapi.On(get, "/tokens", "token.list", httpapi.User, short, "Your API tokens", d.tokens),
+		httpapi.On(post, "/tokens", "token.create", httpapi.User, short, "Make an API token", d.createToken).Status(http.StatusCreated),
+		httpapi.On(del, "/tokens/{id}", "token.delete", httpapi.User, short, "Revoke an API token", d.deleteToken),
+
+		httpapi.On(get, "/clouds", "cloud.list", httpapi.User, called, "Clouds and whether they are ready", d.listClouds),
+		httpapi.On(get, "/kinds", "kind.list", httpapi.User, short, "Kinds of services", d.listKinds),
+		httpapi.On(get, "/kinds/{kind}", "kind.get", httpapi.User, short, "One kind of service", d.getKind),
+		httpapi.On(get, "/resources", "resource.list", httpapi.User, short, "Instances of all your applications", d.resources),
+
+		httpapi.On(get, "/applications", "application.list", httpapi.User, short, "Your applications", d.listApplications),
+		httpapi.On(post, "/applications", "application.create", httpapi.User, short, "Create an application", d.createApplication).Status(http.StatusCreated),
+		httpapi.On(get, app, "application.get", httpapi.User, short, "An application with its services", d.getApplication),
+		httpapi.On(patch, app, "application.rename", httpapi.User, short, "Rename an application", d.renameApplication),
+		httpapi.On(del, app, applicationDelete, httpapi.User, short, "Delete an application with all it holds", d.deleteApplication).Status(http.StatusAccepted),
+		httpapi.On(post, app+"/start", applicationStart, httpapi.User, short, "Start an application", d.startApplication).Status(http.StatusAccepted),
+		httpapi.On(post, app+"/stop", applicationStop, httpapi.User, short, "Stop an application and keep all it holds", d.stopApplication).Status(http.StatusAccepted),
+		httpapi.On(get, app+"/history", "application.history", httpapi.User, short, "States of an application", d.applicationHistory),
+		httpapi.On(get, app+"/log", "application.log", httpapi.User, transfer, "The manager's log", d.applicationLog),
+
+		httpapi.On(get, "/services", "service.list_all", httpapi.User, short, "Services of all your applications", d.listServices),
+		httpapi.On(get, services, "service.list", httpapi.User, short, "Services of an application", d.listApplicationServices),
+		httpapi.On(post, services, "service.create", httpapi.User, called, "Create a service", d.createService).Status(http.StatusCreated),
+		httpapi.On(get, service, "service.get", httpapi.User, short, "A service with its instances", d.getService),
+		httpapi.On(patch, service, "service.rename", httpapi.User, short, "Rename a service", d.renameService),
+		httpapi.On(del, service, serviceDelete, httpapi.User, short, "Delete a service with all it holds", d.deleteService).Status(http.StatusAccepted),
+		httpapi.On(post, service+"/start", serviceStart, httpapi.User, short, "Start a service", d.startService).Status(http.StatusAccepted),
+		httpapi.On(post, service+"/stop", serviceStop, httpapi.User, short, "Stop a service", d.stopService).Status(http.StatusAccepted),
+		httpapi.On(post, service+"/scale", serviceScale, httpapi.User, short, "Change the counts of parts", d.scale).Status(http.StatusAccepted),
+		httpapi.On(post, service+"/preview", "service.preview", httpapi.User, short, "What a scaling would do", d.preview).Quiet(),
+		httpapi.On(get, service+"/settings", "service.settings", httpapi.User, short, "Settings of a service", d.getSettings),
+		httpapi.On(patch, service+"/settings", serviceConfigure, httpapi.User, short, "Change settings of a service", d.configure),
+		httpapi.On(get, service+"/history", "service.history", httpapi.User, short, "States of a service", d.serviceHistory),
+		httpapi.On(get, service+"/log", "service.log", httpapi.User, transfer, "The manager's log of a service", d.serviceLog),
+		httpapi.On(get, service+"/script", "service.script", httpapi.User, short, "The startup script", d.getScript),
+		httpapi.On(put, service+"/script", "service.set_script", httpapi.User, short, "Set the startup script", d.putScript),
+		httpapi.On(post, service+"/actions/{action}", "service.act", httpapi.User, action, "Run an action of the kind", d.act),
+		httpapi.On(get, service+"/instances", "instance.list", httpapi.User, short, "Instances of a service", d.listInstances),
+		httpapi.On(get, instance, "instance.get", httpapi.User, called, "What an instance observes of itself", d.instanceStatus),
+		httpapi.On(get, instance+"/logs", "instance.logs", httpapi.User, called, "Logs of an instance", d.listLogs),
+		httpapi.On(get, instance+"/logs/{log}", "instance.log", httpapi.User, transfer, "One log of an instance", d.instanceLog),
+
+		httpapi.On(get, service+"/versions", "version.list", httpapi.User, short, "Code versions", d.listVersions),
+		httpapi.On(post, service+"/versions", "version.create", httpapi.User, transfer, "Upload a code version", d.upload).Status(http.StatusCreated).Raw(),
+		httpapi.On(get, version, "version.get", httpapi.User, short, "One code version", d.getVersion),
+		httpapi.On(del, version, "version.delete", httpapi.User, short, "Delete a code version", d.deleteVersion),
+		httpapi.On(get, version+"/download", "version.download", httpapi.User, transfer, "The archive of a code version", d.download),
+		httpapi.On(post, service+"/activate", serviceActivate, httpapi.User, short, "Activate a code version", d.activate),
+
+		httpapi.On(get, "/operations", "operation.list", httpapi.User, short, "Operations, newest first", d.listOperations),
+		httpapi.On(get, "/operations/{id}", "operation.get", httpapi.User, poll, "One operation, perhaps when it has ended", d.getOperation),
+		httpapi.On(post, "/operations/{id}/cancel", "operation.cancel", httpapi.User, short, "Cancel an operation", d.cancel),
+		httpapi.On(post, "/operations/{id}/retry", "operation.retry", httpapi.User, short, "Try a failed operation again", d.retry),
+		httpapi.On(get, "/events", "event.stream", httpapi.User, transfer, "What changes, as it changes", d.events),
+		httpapi.On(get, "/audit", "audit.list", httpapi.Admin, short, "Who asked for which change", d.audit),
+
+		httpapi.On(post, "/enrol", "member.enrol", httpapi.Public, short, "Become a member with a single-use secret", d.enrol),
+		httpapi.On(post, "/renew", "member.renew", httpapi.Renewing, short, "Renew a member's certificate", d.renew).Quiet(),
+		httpapi.On(get, "/manager/desired", "manager.desired", httpapi.Manager, poll, "What the director wants", d.desired),
+		httpapi.On(post, "/manager/launch", "manager.launch", httpapi.Manager, launch, "Start instances", d.launchInstances),
+		httpapi.On(post, "/manager/terminate", "manager.terminate", httpapi.Manager, action, "End instances", d.terminateInstances),
+		httpapi.On(post, "/manager/report", "manager.report", httpapi.Manager, short, "What a manager observed", d.report).Quiet(),
+		httpapi.On(post, "/manager/operations/{id}", "manager.operation", httpapi.Manager, short, "How far an operation is", d.reportOperation).Quiet(),
+		httpapi.On(get, "/blobs/{sha256}", "blob.get", httpapi.Agent, transfer, "Code of the agent's service", d.blob),
+	}
+}
+
+type healthy struct {
+	Status string `json:"status"`
+}
+
+func (d *Director) health(context.Context, *struct{}) (healthy, error) { return healthy{"ok"}, nil }
+
+func (d *Director) softwareVersion(context.Context, *struct{}) (api.Version, error) {
+	v := version()
+	v.Installation = d.installation
+	sum, err := d.binary()
+	v.BinarySHA256 = sum
+	return v, err
+}
+
+func version() api.Version {
+	v := api.Version{Version: "devel"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Go = info.GoVersion
+	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Revision = s.Value
+		}
+	}
+	return v
+}
+
+func (d *Director) rootCertificate(context.Context, *struct{}) (*httpapi.Stream, error) {
+	return &httpapi.Stream{Type: "application/x-pem-file", Filename: "nutshell-" + d.installation + "-ca.pem", Read: text(string(d.ca.RootPEM()))}, nil
+}
+
+type reader struct{ *strings.Reader }
+
+// Close does nothing.
+func (reader) Close() error { return nil }
+
+func text(s string) reader { return reader{strings.NewReader(s)} }
+
+// events tells a user what changes in what is theirs. A client that was away
+// too long starts afresh: hello makes it read everything again.
+func (d *Director) events(ctx context.Context, in *struct {
+	Last  string `header:"Last-Event-ID"`
+	After int64  `query:"after"`
+	All   bool   `query:"all"`
+}) (*httpapi.Events, error) {
+	p := httpapi.Who(ctx).User
+	owner := p.ID
+	if in.All && p.Admin {
+		owner = 0
+	}
+	oldest, newest, err := d.store.EventRange(ctx)
+	if err != nil {
+		return nil, err
+	}
+	after := in.After
+	if n, err := strconv.ParseInt(in.Last, 10, 64); err == nil {
+		after = n
+	}
+	if after <= 0 || after > newest || after < oldest-1 {
+		after = newest
+	}
+	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: d.ctx.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
+		return d.store.Events(ctx, owner, after, 500)
+	}}, nil
+}

@@ -1,0 +1,275 @@
+package director
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/httpapi"
+	"nutshell/roles/internal/store"
+)
+
+type serviceIn struct {
+	App     string `path:"app"`
+	Service string `path:"service"`
+}
+
+// service finds a service of an application that the asker may see.
+func (d *Director) service(ctx context.Context, in serviceIn) (store.Application, store.Service, error) {
+	a, err := d.application(ctx, in.App)
+	if err != nil {
+		return a, store.Service{}, err
+	}
+	s, err := d.store.Service(ctx, a.ID, in.Service)
+	return a, s, err
+}
+
+func (d *Director) listServices(ctx context.Context, in *struct {
+	Application string `query:"application"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"100000"`
+	After       string `query:"after" doc:"application/service, the last one of the page before"`
+	All         bool   `query:"all"`
+}) ([]api.Service, error) {
+	p := httpapi.Who(ctx)
+	c := store.Selection{Owner: p.User.ID, Limit: in.Limit}
+	if in.All && p.User.Admin {
+		c.Owner = 0
+	}
+	if in.Application != "" {
+		a, err := d.application(ctx, in.Application)
+		if err != nil {
+			return nil, err
+		}
+		c.Application, c.Owner = a.ID, 0
+	}
+	if in.After != "" {
+		app, id, _ := strings.Cut(in.After, "/")
+		var err, err2 error
+		c.AfterApp, err = strconv.ParseInt(app, 10, 64)
+		c.AfterID, err2 = strconv.ParseInt(id, 10, 64)
+		if err != nil || err2 != nil {
+			return nil, &api.Error{Code: api.CodeInvalid, Message: "after is two ids such as 3/2", Fields: []string{"after"}}
+		}
+	}
+	return d.servicesOf(ctx, c)
+}
+
+func (d *Director) servicesOf(ctx context.Context, c store.Selection) ([]api.Service, error) {
+	rows, err := d.store.Services(ctx, c)
+	list := make([]api.Service, len(rows))
+	for i := range rows {
+		list[i] = rows[i].Service
+	}
+	return list, err
+}
+
+func (d *Director) listApplicationServices(ctx context.Context, in *applicationIn) ([]api.Service, error) {
+	a, err := d.application(ctx, in.App)
+	if err != nil {
+		return nil, err
+	}
+	return d.servicesOf(ctx, store.Selection{Application: a.ID})
+}
+
+func (d *Director) createService(ctx context.Context, in *struct {
+	applicationIn
+	Body api.CreateService
+}) (api.Service, error) {
+	a, err := d.application(ctx, in.App)
+	if err != nil {
+		return api.Service{}, err
+	}
+	kind, err := d.c.Services.Get(in.Body.Kind)
+	if err != nil {
+		return api.Service{}, err
+	}
+	if in.Body.Name != "" {
+		if err := api.CheckName("service", in.Body.Name); err != nil {
+			return api.Service{}, err
+		}
+	}
+	if in.Body.Cloud == "" {
+		in.Body.Cloud = a.Cloud
+	}
+	p, err := d.place(in.Body.Cloud)
+	if err != nil {
+		return api.Service{}, err
+	}
+	s := store.Service{OwnerID: a.OwnerID, Service: api.Service{Application: a.ID, Name: in.Body.Name, Kind: kind.Name, State: api.Init, Desired: api.GoalStopped,
+		Reason: "created", Cloud: p.name, Parts: map[string]int{}, Settings: kind.DefaultSettings(), URLs: []string{}}}
+	for _, part := range kind.Parts {
+		s.Parts[part.Name] = part.Default
+	}
+	code, err := d.defaultCode(ctx, kind)
+	if err != nil {
+		return api.Service{}, err
+	}
+	if code != nil {
+		s.Version = code.ID
+	}
+	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if _, err := t.ApplicationByID(ctx, a.ID); err != nil { // deleted a moment ago
+			return err
+		}
+		if s.Name == "" {
+			if s.Name, err = freeName(ctx, t, a.ID, kind.Name); err != nil {
+				return err
+			}
+		}
+		if s.ID, err = t.NextServiceID(ctx, a.ID); err != nil {
+			return err
+		}
+		if s, err = t.InsertService(ctx, s); err != nil || code == nil {
+			return err
+		}
+		_, err = t.InsertVersion(ctx, s, *code)
+		return err
+	})
+	return s.Service, err
+}
+
+func freeName(ctx context.Context, t *store.Tx, application int64, kind string) (string, error) {
+	rows, err := t.Services(ctx, store.Selection{Application: application})
+	taken := map[string]bool{}
+	for _, s := range rows {
+		taken[s.Name] = true
+	}
+	name := kind
+	for n := 2; taken[name]; n++ {
+		name = kind + "-" + strconv.Itoa(n)
+	}
+	return name, err
+}
+
+func (d *Director) getService(ctx context.Context, in *serviceIn) (api.Service, error) {
+	a, s, err := d.service(ctx, *in)
+	if err != nil {
+		return api.Service{}, err
+	}
+	rows, err := d.store.ServiceInstances(ctx, a.ID, s.ID)
+	s.Instances = d.instancesOf(a, s, rows)
+	return s.Service, err
+}
+
+func (d *Director) renameService(ctx context.Context, in *struct {
+	serviceIn
+	Body api.Rename
+}) (api.Service, error) {
+	if err := api.CheckName("service", in.Body.Name); err != nil {
+		return api.Service{}, err
+	}
+	return d.change(ctx, in.serviceIn, func(ctx context.Context, t *store.Tx, s *store.Service) error {
+		s.Name = in.Body.Name
+		return nil
+	})
+}
+
+// change changes what is wanted of a service, without an operation.
+func (d *Director) change(ctx context.Context, in serviceIn, fn func(context.Context, *store.Tx, *store.Service) error) (api.Service, error) {
+	_, s, err := d.service(ctx, in)
+	if err != nil {
+		return api.Service{}, err
+	}
+	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if s, err = t.ServiceByID(ctx, s.Application, s.ID); err != nil {
+			return err
+		}
+		if err := fn(ctx, t, &s); err != nil {
+			return err
+		}
+		return t.SaveService(ctx, s)
+	})
+	return s.Service, err
+}
+
+func (d *Director) serviceHistory(ctx context.Context, in *serviceIn) ([]api.Change, error) {
+	a, s, err := d.service(ctx, *in)
+	if err != nil {
+		return nil, err
+	}
+	return d.store.History(ctx, a.ID, s.ID)
+}
+
+func (d *Director) getSettings(ctx context.Context, in *serviceIn) (json.RawMessage, error) {
+	_, s, err := d.service(ctx, *in)
+	return s.Settings, err
+}
+
+func (d *Director) configure(ctx context.Context, in *struct {
+	serviceIn
+	Body map[string]json.RawMessage
+}) (httpapi.Either, error) {
+	return d.now(ctx, in.serviceIn, func(a, s int64) order { return d.configureOrder(a, s, in.Body) })
+}
+
+// now submits an order, and where its service is not started does it at once
+// and answers the service.
+func (d *Director) now(ctx context.Context, in serviceIn, make func(application, service int64) order) (httpapi.Either, error) {
+	a, s, err := d.service(ctx, in)
+	if err != nil {
+		return httpapi.Either{}, err
+	}
+	o, err := d.onService(ctx, in, make)
+	if err != nil {
+		return httpapi.Either{}, err
+	}
+	if s.Desired == api.GoalStarted || o.State != api.OperationDone {
+		return httpapi.Either{Operation: &o}, nil
+	}
+	s, err = d.store.ServiceByID(ctx, a.ID, s.ID)
+	return httpapi.Either{Service: &s.Service}, err
+}
+
+// adapt is the end of each change of a service: the manager carries it out if
+// the service is started, else it is done with being stored.
+func (d *Director) adapt(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service, reason string) (bool, error) {
+	if s.Deleting {
+		return false, &api.Error{Code: api.CodeConflict, Object: "service " + a.Name + "/" + s.Name, Message: "it is being deleted"}
+	}
+	if err := t.SaveService(ctx, *s); err != nil {
+		return false, err
+	}
+	if a.Desired != api.GoalStarted || s.Desired != api.GoalStarted {
+		return true, nil
+	}
+	return false, d.moveIfAllowed(ctx, t, s, api.Adapting, reason)
+}
+
+func (d *Director) configureOrder(application, service int64, patch map[string]json.RawMessage) order {
+	return order{kind: serviceConfigure, title: "change settings of", application: application, service: service, request: patch,
+		change: func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (bool, error) {
+			kind, err := d.c.Services.Get(s.Kind)
+			if err != nil {
+				return false, err
+			}
+			b, err := json.Marshal(patch)
+			if err != nil {
+				return false, err
+			}
+			if s.Settings, err = kind.MergeSettings(s.Settings, b); err != nil {
+				return false, err
+			}
+			return d.adapt(ctx, t, a, s, "settings change")
+		}}
+}
+
+func (d *Director) getScript(ctx context.Context, in *serviceIn) (api.Script, error) {
+	_, s, err := d.service(ctx, *in)
+	return api.Script{Text: s.Script}, err
+}
+
+func (d *Director) putScript(ctx context.Context, in *struct {
+	serviceIn
+	Body api.Script
+}) (httpapi.None, error) {
+	if len(in.Body.Text) > 256<<10 || strings.ContainsRune(in.Body.Text, 0) {
+		return httpapi.None{}, &api.Error{Code: api.CodeInvalid, Message: "a startup script is text of at most 256 KiB", Fields: []string{"text"}}
+	}
+	_, err := d.change(ctx, in.serviceIn, func(_ context.Context, _ *store.Tx, s *store.Service) error {
+		s.Script = in.Body.Text
+		return nil
+	})
+	return httpapi.None{}, err
+}
