@@ -62,7 +62,7 @@ func parse(app *cli.App, args []string) (*parsed, error) {
 			p.args = append(append(p.args, a), args...)
 			return p, nil
 		case a == "--":
-			if len(args) > 1 && len(p.last().commands) == 0 && p.partFlag(args[0]) {
+			if len(p.args) > 1 && len(args) > 1 && p.partFlag(args[0]) {
 				args = append([]string{"--" + args[0]}, args[1:]...) // the manual prints "-- backend 2"
 				continue
 			}

@@ -136,10 +136,15 @@ complete -c cps-generic | string match -q '*__nutshell_complete*'; and echo comp
 			}
 			cmd := exec.CommandContext(t.Context(), shell, "-c", c.script)
 			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "TERM=dumb"}
+			if v := os.Getenv("FPATH"); v != "" { // of a zsh that is not where Debian puts it
+				cmd.Env = append(cmd.Env, "FPATH="+v)
+			}
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
 			for k, v := range w.env {
 				cmd.Env = append(cmd.Env, k+"="+v)
 			}
-			out, err := cmd.CombinedOutput()
+			out, err := cmd.Output()
 			got := strings.ReplaceAll(string(out), "add-nodes|add|", "add|add-nodes|")
 			got = strings.ReplaceAll(strings.ReplaceAll(got, "add_nodes|add|", "add|add_nodes|"), `other\ shop|shop|`, `shop|other\ shop|`)
 			got = strings.ReplaceAll(got, "other shop|shop|", "shop|other shop|")
@@ -148,7 +153,7 @@ complete -c cps-generic | string match -q '*__nutshell_complete*'; and echo comp
 				want = strings.Replace(want, "other shop", `other\ shop`, 1)
 			}
 			if err != nil || got != want {
-				t.Errorf("%v\ngot:\n%s\nwant:\n%s", err, got, want)
+				t.Errorf("%v\ngot:\n%s\nwant:\n%s\nstderr:\n%s", err, got, want, stderr.String())
 			}
 		})
 	}

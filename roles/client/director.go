@@ -159,6 +159,9 @@ func (r *call) change(method, path string, in, done any) (*api.Operation, error)
 		body = strings.NewReader(string(b))
 	}
 	resp, err := r.open(method, path, body)
+	if err != nil && r.ctx().Err() != nil {
+		return nil, &interrupted{}
+	}
 	if err != nil {
 		return nil, err
 	}

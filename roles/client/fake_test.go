@@ -43,6 +43,8 @@ type fake struct {
 	hold     chan struct{}        // operations end when it is closed; nil: at once
 	fail     *api.Error           // what the next operation ends with
 	down     bool                 // every connection is cut
+	asking   func()               // called when a change is asked for
+	waits    int                  // long polls begun
 	headers  []http.Header
 }
 
@@ -110,6 +112,9 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 			shown = fmt.Sprintf("%s?%s (%d bytes)", path, r.URL.RawQuery, len(body))
 		}
 		f.asked = append(f.asked, r.Method+" "+shown)
+		if f.asking != nil {
+			f.asking()
+		}
 	}
 	status, out, err := f.answer(w, r, strings.Split(strings.Trim(path, "/"), "/"), body)
 	switch {
@@ -293,6 +298,7 @@ func (f *fake) answerOperations(r *http.Request, p []string) (int, any, error) {
 		return f.operation(op.Kind, op.Title, op.Application, op.Service, nil)
 	}
 	if wait, _ := time.ParseDuration(r.URL.Query().Get("wait")); wait > 0 && !op.State.Final() {
+		f.waits++
 		f.mu.Unlock() // a long poll must not hold the others up
 		for end := time.Now().Add(min(wait, 200*time.Millisecond)); time.Now().Before(end) && r.Context().Err() == nil; time.Sleep(5 * time.Millisecond) {
 			f.mu.Lock()

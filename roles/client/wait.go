@@ -25,6 +25,9 @@ const (
 type interrupted struct{ op string }
 
 func (e *interrupted) Error() string {
+	if e.op == "" {
+		return "Interrupted before the director answered; what was asked for may go on.\n  look for it: nutshell operation list --active"
+	}
 	return fmt.Sprintf("Not waiting any longer; operation %s goes on.\n  follow it: nutshell operation wait %s\n  cancel it: nutshell operation cancel %s", e.op, e.op, e.op)
 }
 

@@ -35,7 +35,7 @@ func TestInterruptLeavesTheOperationRunning(t *testing.T) {
 	w := held(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		w.until(t, "the start was asked for", func() bool { return len(w.ops) == 1 })
+		w.until(t, "the operation is waited for", func() bool { return w.waits == 1 })
 		cancel()
 	}()
 	_, stderr, exit := w.run(ctx, "nutshell application start shop")
@@ -50,6 +50,20 @@ func TestInterruptLeavesTheOperationRunning(t *testing.T) {
 	close(w.hold)
 	if stdout, _, exit := w.run(t.Context(), "nutshell operation wait op1"); exit != 0 || !strings.HasSuffix(stdout, "done.\n") {
 		t.Errorf("wait afterwards: exit %d: %s", exit, stdout)
+	}
+}
+
+func TestInterruptBeforeTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.run(t.Context(), "nutshell application create shop")
+	ctx, cancel := context.WithCancel(t.Context())
+	w.asking = func() {
+		cancel()
+		time.Sleep(50 * time.Millisecond) // until the client has hung up
+	}
+	_, stderr, exit := w.run(ctx, "nutshell application delete shop --yes")
+	if exit != exitInterrupted || !strings.Contains(stderr, "nutshell operation list --active") {
+		t.Errorf("exit %d: %s", exit, stderr)
 	}
 }
 
