@@ -16,6 +16,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"nutshell/cloud"
 	"nutshell/cloud/cloudtest"
@@ -421,4 +422,35 @@ func TestSubnet(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFallback has a layer on a file system whose owners cannot be mapped.
+func TestFallback(t *testing.T) {
+	b := newBed(t, nil)
+	base := t.TempDir()
+	merged := filepath.Join(base, "merged")
+	for _, dir := range []string{"upper", "work", "merged"} {
+		must(t, os.Mkdir(filepath.Join(base, dir), 0o755))
+	}
+	must(t, unix.Mount("test", merged, "overlay", 0, "lowerdir="+b.Layer+",upperdir="+base+"/upper,workdir="+base+"/work"))
+	t.Cleanup(func() { must(t, unix.Unmount(merged, 0)) })
+	b.Layer = merged
+
+	b.Options = map[string]string{"privileged": "never"}
+	strict, _ := b.driver(t)
+	list, err := strict.Launch(t.Context(), []cloud.Spec{{Name: "shop-1", Group: "shop", Layers: []string{merged}}})
+	if err == nil || len(list) > 0 || !strings.Contains(err.Error(), "cannot be mapped") {
+		t.Errorf("Launch without user namespaces, which are required = %v, %v", list, err)
+	}
+	b.Options = nil
+	d, _ := b.driver(t)
+	i := b.up(t, d, "shop-1")[0]
+	if i.Tags["isolation"] != "privileged" {
+		t.Errorf("tags = %v; want isolation: privileged", i.Tags)
+	}
+	if got := strings.Fields(answers(t, i, "/uid")); len(got) != 3 || got[1] != "0" {
+		t.Errorf("ids = %v", got)
+	}
+	must(t, d.(cloud.Stopper).Stop(t.Context(), []string{"shop-1"}))
+	b.up(t, d, "shop-1") // stays what it is
 }
