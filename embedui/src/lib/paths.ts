@@ -1,5 +1,5 @@
 // Where things are: paths of the pages and of the API.
-import type { Application, Service } from './api';
+import type { Application, Service, State } from './api';
 import { live } from './live.svelte';
 
 /** mine says whether a name is enough to find the application. */
@@ -33,6 +33,13 @@ export function findService(a: Application, name: string): Service | undefined {
 
 export function servicesOf(application: number): Service[] {
   return [...live.services.values()].filter((s) => s.application === application).sort((x, y) => x.id - y.id);
+}
+
+/** healthOf is the state that deserves attention first, of an application and its services. */
+export function healthOf(a: Application): State {
+  const states = [a.state, ...servicesOf(a.id).map((s) => s.state)];
+  for (const worst of ['ERROR', 'PROLOGUE', 'ADAPTING', 'EPILOGUE'] as const) if (states.includes(worst)) return worst;
+  return a.state;
 }
 
 /** subject names what an operation works on: "shop" or "shop / php". */
