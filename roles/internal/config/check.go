@@ -1,0 +1,184 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nutshell/roles/api"
+)
+
+var (
+	namePattern  = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
+	suitePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	hashPattern  = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+)
+
+// check looks at values that were read well and mean nothing.
+func (c *Config) check() error {
+	for _, v := range []struct {
+		key string
+		err error
+	}{
+		{"data_dir", checkPath(c.DataDir)},
+		{"listen", each(c.Listen, checkListen)},
+		{"name", each(c.Name, checkHost)},
+		{"default_cloud", c.checkDefaultCloud()},
+		{"upload.max_bytes", atLeast(int64(c.Upload.MaxBytes), 1)},
+		{"limits.instances_per_application", atLeast(int64(c.Limits.InstancesPerApplication), 1)},
+		{"limits.agent_memory", noneOrAtLeast(c.Limits.AgentMemory, 32<<20)},
+		{"limits.manager_memory", noneOrAtLeast(c.Limits.ManagerMemory, 32<<20)},
+		{"image.suite", matches(c.Image.Suite, suitePattern, "the name of a Debian release")},
+		{"image.mirror", checkURL(c.Image.Mirror, "http", "https", "file")},
+		{"client.director", checkURL(c.Client.Director, "https")},
+		{"client.ca_sha256", matches(c.Client.CASHA256, hashPattern, "64 hex digits")},
+		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},
+		{"log.format", oneOf(c.Log.Format, "text", "json")},
+	} {
+		if v.err != nil {
+			return wrong(c.Origin(v.key), v.key, "%v", v.err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkDefaultCloud() error {
+	if c.DefaultCloud == "" || len(c.Clouds) == 0 || slices.ContainsFunc(c.Clouds, func(p Cloud) bool { return p.Name == c.DefaultCloud }) {
+		return nil // without a list, the caller knows which clouds there are
+	}
+	names := make([]string, len(c.Clouds))
+	for i, p := range c.Clouds {
+		names[i] = p.Name
+	}
+	return fmt.Errorf("there is no cloud %s; there are %s", api.Shorten(c.DefaultCloud), strings.Join(names, ", "))
+}
+
+func each(list []string, check func(string) error) error {
+	for _, s := range list {
+		if err := check(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPath(s string) error {
+	if s != "" && !filepath.IsAbs(s) {
+		return fmt.Errorf("%s is not an absolute path", api.Shorten(s))
+	}
+	return nil
+}
+
+func checkListen(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%s is not an address with a port, such as 127.0.0.1:5555", api.Shorten(s))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%s has no port between 0 and 65535: %d", api.Shorten(s), n)
+	}
+	if host == "" {
+		return nil
+	}
+	return checkHost(host)
+}
+
+func checkHost(s string) error {
+	if net.ParseIP(s) == nil && (len(s) > 253 || !namePattern.MatchString(s)) {
+		return fmt.Errorf("%s is neither a host name nor an IP address", api.Shorten(s))
+	}
+	return nil
+}
+
+func checkURL(s string, schemes ...string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || !slices.Contains(schemes, u.Scheme) || (u.Host == "" && u.Scheme != "file") {
+		return fmt.Errorf("%s is not a URL that begins with %s://", api.Shorten(s), schemes[len(schemes)-1])
+	}
+	return nil
+}
+
+func oneOf(s string, allowed ...string) error {
+	if !slices.Contains(allowed, s) {
+		return fmt.Errorf("%s is not one of %s", api.Shorten(s), strings.Join(allowed, ", "))
+	}
+	return nil
+}
+
+func matches(s string, p *regexp.Regexp, what string) error {
+	if s != "" && !p.MatchString(s) {
+		return fmt.Errorf("%s is not %s", api.Shorten(s), what)
+	}
+	return nil
+}
+
+func atLeast(n, least int64) error {
+	if n < least {
+		return fmt.Errorf("%d is less than %d", n, least)
+	}
+	return nil
+}
+
+func noneOrAtLeast(s, least Size) error {
+	if s != 0 && s < least {
+		return fmt.Errorf("%s is too little to run anything; at least %s, or 0 for no limit", s, least)
+	}
+	return nil
+}
+
+// unknown is an error that says which key was probably meant.
+func (l *loader) unknown(origin, key string) error {
+	best, d := "", 4
+	last := key[strings.LastIndex(key, ".")+1:]
+	for known := range l.byKey {
+		this := distance(key, known)
+		if known[strings.LastIndex(known, ".")+1:] == last {
+			this = min(this, 3) // the right word in the wrong section
+		}
+		if this < d || this == d && known < best {
+			best, d = known, this
+		}
+	}
+	e := api.AsError(wrong(origin, shown(key), "there is no such key"))
+	e.Hint = "nutshell config show lists all keys"
+	if best != "" {
+		e.Hint = "did you mean " + best + "? " + e.Hint
+	}
+	return e
+}
+
+func shown(key string) string {
+	if len(key) > 60 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return api.Shorten(key)
+	}
+	return key
+}
+
+// distance is Levenshtein's: how many letters to change, add or leave out.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
