@@ -15,7 +15,7 @@ build: deps ui helper binary ## everything in one static file: ./nutshell
 
 .PHONY: run
 run: deps-run build dist/dokuwiki.tar.gz ## build, start, deploy DokuWiki; Ctrl-C stops it all
-	./nutshell up --demo dokuwiki
+	./nutshell up --demo dist/dokuwiki.tar.gz
 
 .PHONY: test
 test: deps-test ui helper ## vet, the laws of the house, and all tests
