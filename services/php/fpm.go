@@ -45,7 +45,7 @@ type fpm struct {
 // fpmData is what fpm.conf.tmpl gets.
 type fpmData struct {
 	Name, Run, Log, User, Group, Socket, Status, Sessions, Uploads string
-	Children, Start, MinSpare, MaxSpare                            int
+	Children, Start, MinSpare, MaxSpare, Slow                      int
 	S                                                              settings
 }
 
@@ -170,7 +170,7 @@ func (f *fpm) render(s settings) (name, text string, err error) {
 	user, _, _, _ := f.m.User()
 	n := children(s, f.memory)
 	d := fpmData{Run: f.m.Dir("run"), Log: f.m.Dir("log"), User: user, Group: user, Sessions: f.sessions(), Uploads: f.uploads(),
-		Children: n, Start: min(n, 4), MinSpare: min(n, 2), MaxSpare: min(n, 6), S: s}
+		Children: n, Start: min(n, 4), MinSpare: min(n, 2), MaxSpare: min(n, 6), Slow: min(5, s.RequestTimeout), S: s}
 	execute := func() (string, error) {
 		var b bytes.Buffer
 		err := f.templates.ExecuteTemplate(&b, "fpm.conf.tmpl", d)
