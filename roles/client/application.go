@@ -16,10 +16,12 @@ import (
 func (c *Client) applicationVerbs() []*cli.Command {
 	cloud := func() cli.Flag { return &cli.StringFlag{Name: "cloud", Aliases: []string{"c"}, Usage: "in this cloud"} }
 	return []*cli.Command{
-		c.verb("create", "make a new application", "<appl_name>", createApplication, cloud()),
+		examples(c.verb("create", "make a new application", "<appl_name>", createApplication, cloud()),
+			"nutshell application create shop", "id=$(nutshell application create shop -q)"),
 		c.verb("list", "your applications", "", listApplications,
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "those of all users (admins only)"}),
-		c.verb("start", "start an application", argApp, onApplication(startApplication), cloud()),
+		examples(c.verb("start", "start an application", argApp, onApplication(startApplication), cloud()),
+			"nutshell application start shop", "nutshell application start shop --no-wait"),
 		c.verb("stop", "stop an application and keep all it has", argApp, onApplication(stopApplication)),
 		c.verb("rename", "give an application another name", argApp+" <new_name>", onApplication(renameApplication)),
 		c.verb("delete", "destroy an application with everything in it", argApp, onApplication(deleteApplication)),

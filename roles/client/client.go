@@ -139,7 +139,7 @@ func (c *Client) app(program string) (*cli.App, error) {
 		}
 		app.Usage, app.Commands = object.Usage, object.Subcommands
 	}
-	wrongUsage(app)
+	tidy(app)
 	before := app.Action
 	app.Action = func(x *cli.Context) error {
 		switch {
@@ -154,20 +154,51 @@ func (c *Client) app(program string) (*cli.App, error) {
 	return app, nil
 }
 
-// wrongUsage makes one short error of what urfave/cli finds wrong, such as a
-// value that is no number, in place of its page of help.
-func wrongUsage(app *cli.App) {
+// tidy gives all commands, the other roles' too, one look: our help, and one
+// short error for what urfave/cli finds wrong, such as a value that is no
+// number, in place of its page of help.
+func tidy(app *cli.App) {
+	plainUsage(app.Flags)
 	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
 	var all func([]*cli.Command)
 	all = func(list []*cli.Command) {
 		for _, v := range list {
+			v.HideHelpCommand = true
+			plainUsage(v.Flags)
 			if v.OnUsageError == nil {
 				v.OnUsageError = app.OnUsageError
+			}
+			if v.CustomHelpTemplate == "" {
+				v.CustomHelpTemplate = verbHelp
+				if len(v.Subcommands) > 0 {
+					v.CustomHelpTemplate = objectHelp
+				}
 			}
 			all(v.Subcommands)
 		}
 	}
 	all(app.Commands)
+	for _, v := range app.Commands {
+		if v.Category == "" && app.Name == "nutshell" {
+			v.Category = "this machine"
+		}
+	}
+}
+
+// plainUsage takes out the marks by which urfave/cli's own help names a value.
+func plainUsage(flags []cli.Flag) {
+	for _, f := range flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Usage = strings.ReplaceAll(f.Usage, "`", "")
+		case *cli.StringSliceFlag:
+			f.Usage = strings.ReplaceAll(f.Usage, "`", "")
+		case *cli.PathFlag:
+			f.Usage = strings.ReplaceAll(f.Usage, "`", "")
+		case *cli.IntFlag:
+			f.Usage = strings.ReplaceAll(f.Usage, "`", "")
+		}
+	}
 }
 
 // Commands lists the client's commands.
@@ -254,6 +285,7 @@ func (c *Client) report(err error) int {
 	var usage *usageError
 	var stopped *interrupted
 	var failed *failedOperation
+	var coded cli.ExitCoder
 	switch {
 	case err == nil:
 		return 0
@@ -273,6 +305,11 @@ func (c *Client) report(err error) int {
 		return c.reportError(api.AsError(failed.cause()), failed.lines())
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.As(err, &coded): // of another role's command
+		if coded.Error() != "" {
+			fmt.Fprintln(c.o.Stderr, "ERROR:", coded)
+		}
+		return coded.ExitCode()
 	}
 	var e *api.Error
 	if !errors.As(err, &e) {

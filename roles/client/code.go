@@ -21,10 +21,11 @@ func (c *Client) codeVerbs(kind *api.Kind) []*cli.Command {
 	const one = argApp + " " + argServ
 	versionFlag := &cli.StringFlag{Name: "version", Aliases: []string{"v"}, Usage: "which version (default: the current one)"}
 	return []*cli.Command{
-		c.ofKind(kind, "upload-code", "upload an archive as a new code version", one+" <filename>", onService(uploadCode),
+		examples(c.ofKind(kind, "upload-code", "upload an archive as a new code version", one+" <filename>", onService(uploadCode),
 			&cli.StringFlag{Name: "description", Usage: "a note for the list"},
 			&cli.BoolFlag{Name: "strip", Usage: "take off the one directory that everything in the archive stands in"},
 			&cli.BoolFlag{Name: "activate", Usage: "activate it at once"}),
+			"nutshell "+c.objectName(kind)+" upload-code shop 1 site.tar.gz --activate", "nutshell "+c.objectName(kind)+" upload-code shop 1 release.zip --strip --description 'new look'"),
 		c.ofKind(kind, "list-codes", "the code versions; * marks the current one", one, onService(listCodes)),
 		c.ofKind(kind, "enable-code", "activate a code version", one+" <code_version>", onService(func(r *call, _ api.Application, s api.Service) error {
 			return r.activate(s, r.arg("code_version"))

@@ -51,11 +51,7 @@ func followEvents(r *call) error {
 			})
 			_ = resp.Close()
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-r.ctx().Done():
-			return r.ctx().Err()
-		}
+		sleep(r.ctx(), time.Second)
 	}
 }
 

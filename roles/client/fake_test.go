@@ -59,14 +59,14 @@ func fakeKinds() []api.Kind {
 	master := part("master")
 	master.Fixed = true
 	return []api.Kind{
-		{Name: "generic", Title: "Generic", Summary: "any application with five scripts", Parts: []api.Part{master, {Name: "node", Max: 64}}, Code: api.CodeRules{Accepts: true},
+		{Name: "generic", Title: "Generic", Summary: "any application with five scripts", Parts: []api.Part{master, {Name: "node", Max: 63}}, Code: api.CodeRules{Accepts: true},
 			Settings: []api.Setting{}, Actions: []api.Action{
 				{Name: "run", Summary: "run run.sh on every agent", Params: []api.Parameter{{Name: "parameters", Help: "passed to the script"}}},
 				{Name: "interrupt", Summary: "run interrupt.sh, then kill", Params: []api.Parameter{{Name: "parameters"}}},
 				{Name: "cleanup", Summary: "run cleanup.sh on every agent", Params: []api.Parameter{{Name: "parameters"}}},
 				{Name: "get_script_status", Summary: "how the scripts are", Reads: true}}},
 		{Name: "helloworld", Title: "Hello", Summary: "says hello", Parts: []api.Part{part("node")}, Settings: []api.Setting{}, Actions: []api.Action{{Name: "get_helloworld", Summary: "ask each node", Reads: true}}},
-		{Name: "php", Title: "PHP", Summary: "web pages in PHP", Parts: []api.Part{part("proxy"), part("web"), part("backend")}, Code: api.CodeRules{Accepts: true},
+		{Name: "php", Title: "PHP", Summary: "web pages in PHP", Parts: []api.Part{part("proxy"), part("web"), {Name: "backend", Default: 1, Min: 1, Max: 64, Summary: "runs PHP"}}, Code: api.CodeRules{Accepts: true},
 			Settings: []api.Setting{{Name: "display_errors", Type: "boolean", Default: []byte("false"), Help: "show errors to visitors"}, {Name: "memory_limit", Type: "size", Default: []byte(`"128M"`)},
 				{Name: "extensions", Type: "list", Default: []byte("[]")}, {Name: "max_children", Type: "integer", Default: []byte("5")}},
 			Actions: []api.Action{{Name: "get_php_config", Summary: "the php.ini in force", Reads: true}}},

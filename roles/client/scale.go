@@ -34,6 +34,8 @@ func (c *Client) partNames(kind *api.Kind) []string {
 	return names
 }
 
+func last(names []string) string { return names[len(names)-1] }
+
 // scaleOptions are names of options that no part can have.
 func scaleOptions() []string { return []string{"cloud", "c", "agent-id", "help", "h"} }
 
@@ -71,7 +73,8 @@ func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 		c.ofKind(kind, "remove-nodes", "remove nodes; one of the usual role if no role is named", one, onService(func(r *call, _ api.Application, s api.Service) error {
 			return addOrRemove(r, s, -1, "Removing nodes from service %s... ")
 		}), append(numbers("remove"), leave())...),
-		c.ofKind(kind, "scale", "change the number of nodes, e.g. --backend +1", one, onService(scaleService), append(changes(), cloud(), leave())...),
+		examples(c.ofKind(kind, "scale", "change the number of nodes, e.g. --"+last(c.partNames(kind))+" +1", one, onService(scaleService), append(changes(), cloud(), leave())...),
+			"nutshell "+c.objectName(kind)+" scale shop 1 --"+last(c.partNames(kind))+" +2", "nutshell "+c.objectName(kind)+" scale shop 1 --"+last(c.partNames(kind))+" =4 --cloud mycloud"),
 		c.ofKind(kind, "preview", "what scale would do, and what it would cost", one, onService(previewScale), append(changes(), leave())...),
 	}
 }
@@ -111,7 +114,30 @@ func addOrRemove(r *call, s api.Service, sign int, doing string) error {
 	if len(want.Add) == 0 {
 		want.Add[countName] = sign * max(1, len(want.Remove))
 	}
+	r.nameCount(s, want.Add)
 	return r.scale(s, want, fmt.Sprintf(doing, r.arg(argServ)))
+}
+
+// nameCount puts the part that ConPaaS scales by, unless another is named, in
+// the place of "count": the backend of a web service, the node of others. It
+// is the one that may grow most. A kind that is not known here is left to the
+// director.
+func (r *call) nameCount(s api.Service, counts map[string]int) {
+	n, asked := counts[countName]
+	i := slices.IndexFunc(r.kinds, func(k api.Kind) bool { return k.Name == s.Kind })
+	if !asked || i < 0 {
+		return
+	}
+	var usual api.Part
+	for _, p := range r.kinds[i].Parts {
+		if !p.Fixed && p.Max > usual.Max {
+			usual = p
+		}
+	}
+	if usual.Name != "" {
+		delete(counts, countName)
+		counts[usual.Name] += n
+	}
 }
 
 func nodeIDs(r *call) []string {
@@ -127,7 +153,7 @@ func (r *call) scale(s api.Service, want api.Scale, doing string) error {
 }
 
 // changes reads the options of scale and preview.
-func (r *call) changes() (api.Scale, error) {
+func (r *call) changes(s api.Service) (api.Scale, error) {
 	want := api.Scale{Add: map[string]int{}, Set: map[string]int{}, Cloud: r.String("cloud"), Remove: nodeIDs(r)}
 	for _, n := range r.partNames(r.kind) {
 		text := strings.TrimSpace(r.String(n))
@@ -145,14 +171,19 @@ func (r *call) changes() (api.Scale, error) {
 			want.Set[n] = count
 		}
 	}
+	r.nameCount(s, want.Add)
+	if _, ok := want.Set[countName]; ok && len(want.Set) > 1 {
+		return want, usagef("--count in all cannot stand together with a role's; name the role")
+	}
+	r.nameCount(s, want.Set)
 	if len(want.Add)+len(want.Set) == 0 {
-		return want, usagef("say what to change, e.g. --%s +1", r.partNames(r.kind)[len(r.partNames(r.kind))-1])
+		return want, usagef("say what to change, e.g. --%s +1", last(r.partNames(r.kind)))
 	}
 	return want, nil
 }
 
 func scaleService(r *call, _ api.Application, s api.Service) error {
-	want, err := r.changes()
+	want, err := r.changes(s)
 	if err != nil {
 		return err
 	}
@@ -160,7 +191,7 @@ func scaleService(r *call, _ api.Application, s api.Service) error {
 }
 
 func previewScale(r *call, _ api.Application, s api.Service) error {
-	want, err := r.changes()
+	want, err := r.changes(s)
 	if err != nil {
 		return err
 	}

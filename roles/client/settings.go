@@ -21,7 +21,8 @@ func (c *Client) settingsVerbs(kind *api.Kind) []*cli.Command {
 		Name: "settings", Usage: "show and change a service's settings", HideHelpCommand: true, CustomHelpTemplate: objectHelp,
 		Subcommands: []*cli.Command{
 			c.ofKind(kind, "get", "the settings, or one of them", one+" [name]", onService(getSettings)),
-			c.ofKind(kind, "set", "change settings; name=@file takes the value from a file", one+" <name=value>...", onService(setSettings)),
+			examples(c.ofKind(kind, "set", "change settings; name=@file takes the value from a file", one+" <name=value>...", onService(setSettings)),
+				"nutshell "+c.objectName(kind)+" settings set shop 1 name=value other=on list=a,b text=@file.txt"),
 		},
 	}}
 	if kind != nil && slices.ContainsFunc(kind.Settings, func(s api.Setting) bool { return s.Name == displayErrors }) {

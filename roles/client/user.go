@@ -41,7 +41,7 @@ func (c *Client) userVerbs() []*cli.Command {
 			return r.showText(map[string]int64{"credit": u.Credit}, func(w io.Writer) { fmt.Fprintln(w, u.Credit) })
 		}),
 		c.verb("passwd", "change a password: yours, or as admin anybody's", "[username]", changePassword, stdinFlag()),
-		c.verb("delete", "destroy a user with all their applications (admins only)", "<username>", deleteUser),
+		c.verb("delete", "destroy a user who has no applications any more (admins only)", "<username>", deleteUser),
 	}
 }
 
@@ -149,7 +149,7 @@ func deleteUser(r *call) error {
 	if err := r.get("/users/"+escape(r.arg("username")), &u); err != nil {
 		return err
 	}
-	if err := r.confirm("user '"+u.Name+"'", u.Name, "user '"+u.Name+"' with all applications, code, data and tokens"); err != nil {
+	if err := r.confirm("user '"+u.Name+"'", u.Name, "user '"+u.Name+"' with their credits, tokens and sessions"); err != nil {
 		return err
 	}
 	op, err := r.change(http.MethodDelete, "/users/"+escape(u.Name), nil, nil)

@@ -88,6 +88,20 @@ func (c *Client) verb(name, usage, args string, do func(*call) error, flags ...c
 	return v
 }
 
+// objectName is the object that a kind's verbs belong to.
+func (c *Client) objectName(kind *api.Kind) string {
+	if kind == nil {
+		return "service"
+	}
+	return c.spell(kind.Name)
+}
+
+// examples are shown in a verb's help.
+func examples(v *cli.Command, lines ...string) *cli.Command {
+	v.Description = "examples:\n  " + strings.Join(lines, "\n  ")
+	return v
+}
+
 // ofKind makes a verb of a kind's object; kind is nil for the object service.
 func (c *Client) ofKind(kind *api.Kind, name, usage, args string, do func(*call) error, flags ...cli.Flag) *cli.Command {
 	return c.verb(name, usage, args, func(r *call) error {

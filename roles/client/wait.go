@@ -18,6 +18,7 @@ const (
 	pollLong   = 25 * time.Second       // the director answers earlier when the operation is final
 	pollShort  = 500 * time.Millisecond // while a person watches the steps
 	patience   = 2 * time.Minute        // for a director that went away meanwhile
+	pause      = 200 * time.Millisecond // before asking again, when the director answered at once
 	redrawTime = 120 * time.Millisecond
 )
 
@@ -174,6 +175,9 @@ func (r *call) watch(ctx context.Context, op api.Operation, live bool, updates c
 		switch {
 		case err == nil:
 			gone, op = time.Time{}, next
+			if !op.State.Final() && time.Since(began) < pause {
+				sleep(ctx, pause) // it is about to stop, and will not hold a poll
+			}
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -184,11 +188,14 @@ func (r *call) watch(ctx context.Context, op api.Operation, live bool, updates c
 		case time.Since(gone) > patience:
 			return err
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		sleep(ctx, time.Second)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
