@@ -18,8 +18,9 @@ import (
 	"nutshell/roles/api"
 )
 
-// testStore opens a store that can build. NUTSHELL_TEST_IMAGES names a
-// directory that is kept from run to run.
+// testStore opens a store of the test's own that can build. To save time it
+// begins with the base layer of the directory that NUTSHELL_TEST_IMAGES names,
+// which is kept from run to run and shared with other packages' tests.
 func testStore(t *testing.T) *Store {
 	t.Helper()
 	if err := rootfs.Tools(); err != nil {
@@ -28,15 +29,50 @@ func testStore(t *testing.T) *Store {
 		}
 		t.Skipf("images cannot be built here: %v", err)
 	}
-	dir := os.Getenv("NUTSHELL_TEST_IMAGES")
-	if dir == "" {
-		dir = t.TempDir()
+	log, dir := slog.New(slog.NewTextHandler(t.Output(), nil)), t.TempDir()
+	if shared := os.Getenv("NUTSHELL_TEST_IMAGES"); shared != "" {
+		s, err := Open(shared, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base, err := s.Layers(t.Context(), "base", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Nobody must build meanwhile: apt moves files in its caches.
+		unlock, err := lock(t.Context(), s.path("lock"), func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		layer := filepath.Dir(base[0])
+		copyTree(t, layer, filepath.Join(dir, "layers", filepath.Base(layer)))
+		for _, d := range []string{"suite", "debs", "lists"} {
+			copyTree(t, filepath.Join(shared, d), filepath.Join(dir, d))
+		}
 	}
-	s, err := Open(dir, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s, err := Open(dir, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// copyTree makes hard links where it can.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if exec.CommandContext(t.Context(), "cp", "-al", from, to).Run() == nil {
+		return
+	}
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("copy %s: %v: %s", from, err, out)
+	}
 }
 
 // steps records progress and fails the test when it goes backwards.
