@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/rpc"
 )
 
 // Options is all the command line gets from outside. Zero fields mean the
@@ -40,6 +41,7 @@ type Client struct {
 	o     Options
 	g     globals
 	conn  *connection // nil until a command needs the director
+	wire  *rpc.Client // to conn, kept so that the calls of a command share a connection
 	kinds []api.Kind
 	old   bool // names are printed as ConPaaS has them, with underscores
 }

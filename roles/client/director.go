@@ -55,6 +55,14 @@ func (c *Client) rpc(conn connection) *rpc.Client {
 	return r
 }
 
+// caller is the calling end for the director that connect found.
+func (r *call) caller() *rpc.Client {
+	if r.wire == nil || r.wire.Base != r.conn.URL {
+		r.wire = r.rpc(*r.conn)
+	}
+	return r.wire
+}
+
 // signed adds to every request who asks, and shows it when debugging.
 type signed struct {
 	next http.RoundTripper
@@ -120,7 +128,7 @@ func (r *call) sendFor(limit time.Duration, method, path string, in, out any) er
 	}
 	ctx, cancel := context.WithTimeout(r.ctx(), limit)
 	defer cancel()
-	return r.explain(r.rpc(*r.conn).Do(ctx, method, "/api/v1"+path, in, out))
+	return r.explain(r.caller().Do(ctx, method, "/api/v1"+path, in, out))
 }
 
 func (r *call) get(path string, out any) error { return r.send(http.MethodGet, path, nil, out) }
@@ -143,7 +151,7 @@ func (r *call) open(method, path string, body io.Reader) (*http.Response, error)
 	if err := r.connect(); err != nil {
 		return nil, err
 	}
-	resp, err := r.rpc(*r.conn).Stream(r.ctx(), method, "/api/v1"+path, body)
+	resp, err := r.caller().Stream(r.ctx(), method, "/api/v1"+path, body)
 	return resp, r.explain(err)
 }
 
