@@ -113,8 +113,7 @@ func (k Kind) MergeSettings(current, patch json.RawMessage) (json.RawMessage, er
 		return json.RawMessage("{}"), nil
 	}
 	full := reflect.New(reflect.TypeOf(k.Settings).Elem())
-	full.Elem().Set(reflect.ValueOf(k.Settings).Elem())
-	for _, layer := range []json.RawMessage{current, patch} {
+	for _, layer := range []json.RawMessage{k.DefaultSettings(), current, patch} { // not a copy of the struct: decoding would write into the defaults' own lists
 		if len(layer) == 0 {
 			continue
 		}

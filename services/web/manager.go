@@ -289,7 +289,7 @@ func (m *Manager) Drain(ctx context.Context, leaving []api.Instance) error {
 // Observe implements services.Manager.
 func (m *Manager) Observe(ctx context.Context) (services.Health, error) {
 	var h services.Health
-	versions := map[string]bool{}
+	versions, holders := map[string]bool{}, map[string]int{}
 	for _, i := range m.Host.Instances() {
 		if len(i.Parts) == 0 {
 			continue // not told yet, or drained
@@ -307,6 +307,9 @@ func (m *Manager) Observe(ctx context.Context) (services.Health, error) {
 		if !s.Ready && h.Problem == "" {
 			h.Problem = fmt.Sprintf("instance %s: %s", i.ID, s.Problem)
 		}
+		for _, p := range o.Parts {
+			holders[p]++
+		}
 		if slices.Contains(o.Parts, Proxy) {
 			versions[o.Serving] = true
 			h.Serving = o.Serving
@@ -317,11 +320,21 @@ func (m *Manager) Observe(ctx context.Context) (services.Health, error) {
 	case len(versions) > 1:
 		h.Serving = ""
 		h.Problem = "proxies show different code versions"
-	case len(versions) == 0 && h.Problem == "":
-		h.Problem = "no instance is a proxy yet"
+	case h.Problem == "":
+		h.Problem = missing(m.Host.Service().Service.Parts, holders)
 	}
 	h.Ready = h.Problem == ""
 	return h, nil
+}
+
+// missing says which part has fewer holders than wanted.
+func missing(want, holders map[string]int) string {
+	for _, p := range []string{Proxy, Static, Backend} {
+		if holders[p] < want[p] {
+			return fmt.Sprintf("%d of %d %s nodes", holders[p], want[p], p)
+		}
+	}
+	return ""
 }
 
 func url(address string, port int) string {

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"nutshell/roles/api"
@@ -52,6 +53,7 @@ type Frame struct {
 	Address        string
 	Port           int
 	Workers        int
+	Files          uint64 // that a worker may open
 	Loopback       bool   // peers see 127.0.0.1 unless connections are bound to Address
 	Mime           string // Debian's table of types
 }
@@ -61,7 +63,16 @@ func (n *Nginx) Frame() Frame {
 	user, _, _, _ := n.m.User()
 	ip := net.ParseIP(n.m.Address())
 	return Frame{Name: n.name, User: user, Dir: n.m.Dir("run"), Log: n.m.Dir("log"), Address: n.m.Address(), Port: n.port,
-		Workers: min(runtime.NumCPU(), 4), Loopback: ip != nil && ip.IsLoopback(), Mime: "/etc/nginx/mime.types"}
+		Workers: min(runtime.NumCPU(), 4), Files: openFiles(), Loopback: ip != nil && ip.IsLoopback(), Mime: "/etc/nginx/mime.types"}
+}
+
+// openFiles is what nginx may ask for without being refused.
+func openFiles() uint64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	return min(l.Max, 16384)
 }
 
 func (n *Nginx) file() string { return filepath.Join(n.m.Dir("etc"), n.name+".conf") }
