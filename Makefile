@@ -1,6 +1,6 @@
 # Nutshell. `make` alone lists what can be made.
 .DEFAULT_GOAL := help
-export PATH := $(PATH):/usr/local/go/bin
+export PATH := $(CURDIR)/dist/go/bin:$(PATH):/usr/local/go/bin
 export CGO_ENABLED := 0
 
 GO      ?= go

@@ -83,6 +83,7 @@ var laws = []law{
 	{"top-level", lawTopLevel},
 	{"nothing-of-one-machine", lawMachine},
 	{"changelog-is-kept", lawChangelog},
+	{"links-in-documents", lawLinks},
 }
 
 func TestLaws(t *testing.T) {
@@ -232,7 +233,7 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/gliderlabs/ssh":            {"roles/director/gitserver"},
 	"github.com/go-git/go-git":             {"roles/director/gitserver"},
 	"github.com/urfave/cli":                {"roles/client", "roles"},
-	"github.com/cheggaaa/pb":               {"roles/client"},
+	"github.com/cheggaaa/pb":               {"roles/client", "roles"},
 	"github.com/slackhq/nebula":            {"roles/internal/vpn"},
 	"github.com/prometheus/prometheus":     {"roles/internal/metrics"},
 	"github.com/diskfs/go-diskfs":          {"imagebuild"},
@@ -502,4 +503,30 @@ func lawChangelog(tree []source) []string {
 		}
 	}
 	return []string{"CHANGELOG.md needs a section \"## Unreleased\": who changes something that users notice adds a line there"}
+}
+
+// lawLinks follows the links of our documents to other files of the tree.
+func lawLinks(tree []source) (findings []string) {
+	exists := map[string]bool{}
+	for _, s := range tree {
+		for p := s.path; p != "."; p = path.Dir(p) {
+			exists[p] = true
+		}
+	}
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	for _, s := range tree {
+		if path.Ext(s.path) != ".md" {
+			continue
+		}
+		for _, m := range link.FindAllSubmatch(s.text, -1) {
+			target, _, _ := strings.Cut(string(m[1]), "#")
+			if target == "" || strings.Contains(target, ":") {
+				continue
+			}
+			if p := path.Join(s.dir(), target); !exists[p] {
+				findings = append(findings, fmt.Sprintf("%s links to %s, which is not there: readers would stop trusting the rest", s.path, p))
+			}
+		}
+	}
+	return findings
 }
