@@ -20,18 +20,40 @@ import (
 // Port is where an instance of the suite answers HTTP.
 const Port = "8080"
 
-// Program builds the program that the suite runs in instances, in place of
-// the nutshell binary. NUTSHELL_TEST_INSTANCE names one that is built already.
-func Program(t *testing.T) string {
-	t.Helper()
-	if p := os.Getenv("NUTSHELL_TEST_INSTANCE"); p != "" {
-		return p
+const programEnv = "NUTSHELL_TEST_INSTANCE"
+
+// TestMain builds the program that the suite runs in instances, in place of
+// the nutshell binary, and runs the tests. A process of the same tests finds
+// it built.
+func TestMain(m *testing.M) int {
+	if os.Getenv(programEnv) != "" {
+		return m.Run()
 	}
-	p := filepath.Join(t.TempDir(), "instance")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p, "nutshell/cloud/cloudtest/instance")
+	dir, err := os.MkdirTemp("", "nutshell-instance-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	program := filepath.Join(dir, "instance")
+	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "nutshell/cloud/cloudtest/instance")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the instance program: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "build the instance program: %v\n%s", err, out)
+		return 1
+	}
+	if err := os.Setenv(programEnv, program); err != nil {
+		return 1
+	}
+	return m.Run()
+}
+
+// Program is what TestMain built.
+func Program(t *testing.T) string {
+	t.Helper()
+	p := os.Getenv(programEnv)
+	if p == "" {
+		t.Fatal("the package's TestMain must call cloudtest.TestMain")
 	}
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -22,6 +23,41 @@ func unified() bool {
 // each hierarchy's root.
 func (d *driver) cgroup(name string) string {
 	return filepath.Join("nutshell-"+d.c.Installation, name)
+}
+
+// pivot is where a monitor goes to remove its own control group.
+func (d *driver) pivot() string { return d.cgroup("") + ".pivot" }
+
+// controllers says which limits the machine's control groups can keep.
+type controllers struct {
+	v2   bool            // version 2 only; else version 1 with or without 2 beside it
+	has  map[string]bool // memory, cpu, pids
+	swap bool            // swap can be limited, and there is some
+}
+
+// controls looks at the control groups that are mounted at dir.
+func controls(dir string) controllers {
+	c := controllers{has: map[string]bool{}}
+	limitOf := map[string]string{"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us", "pids": "pids.max"}
+	if b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers")); err == nil {
+		c.v2 = true
+		for name := range strings.FieldsSeq(string(b)) {
+			c.has[name] = true
+		}
+	} else {
+		for name, limit := range limitOf {
+			_, err := os.Stat(filepath.Join(dir, name, limit))
+			_, errNoLimit := os.Stat(filepath.Join(dir, name, "cgroup.procs")) // pids.max is not in the root group
+			c.has[name] = err == nil || name == "pids" && errNoLimit == nil
+		}
+	}
+	swaps, err := os.ReadFile("/proc/swaps")
+	c.swap = err == nil && strings.Count(string(swaps), "\n") > 1 && c.has["memory"]
+	if !c.v2 && c.swap {
+		_, err := os.Stat(filepath.Join(dir, "memory", "memory.memsw.limit_in_bytes"))
+		c.swap = err == nil
+	}
+	return c
 }
 
 // hierarchies are the directories in which a control group may have a part.
@@ -109,8 +145,23 @@ func sweepCgroups(ours string, names map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-// removeEmptyCgroup removes a group if there is none below it.
-func removeEmptyCgroup(group string) error {
+// removeIdleCgroups removes groups, with those below them, unless something
+// is in them: what uses them removes them in turn.
+func removeIdleCgroups(groups ...string) error {
+	var errs []error
+	for _, h := range hierarchies() {
+		for _, g := range groups {
+			if err := removeCgroup(filepath.Join(h, g)); err != nil && !errors.Is(err, syscall.EBUSY) && !errors.Is(err, syscall.ENOTEMPTY) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeBareCgroup removes a group that has none below it: those of instances
+// that are being launched are bare too for a moment, and must stay.
+func removeBareCgroup(group string) error {
 	var errs []error
 	for _, h := range hierarchies() {
 		err := syscall.Rmdir(filepath.Join(h, group))

@@ -44,6 +44,12 @@ func (d *driver) containerConfig(r record) string {
 		set("lxc.idmap", "g 0 %d %d", r.Owner, idRange)
 	}
 	set("lxc.mount.auto", "proc:mixed sys:mixed")
+	if p := appArmor("/sys/module/apparmor/parameters/enabled", "/sys/kernel/security/apparmor/profiles"); p != "" {
+		set("lxc.apparmor.profile", p)
+	}
+	// As after a boot: no pid files and sockets of the time before a stop.
+	set("lxc.mount.entry", "tmpfs run tmpfs rw,nosuid,nodev,mode=755,create=dir 0 0")
+	set("lxc.mount.entry", "tmpfs dev/shm tmpfs rw,nosuid,nodev,mode=1777,create=dir 0 0")
 	set("lxc.uts.name", r.Name)
 	set("lxc.rootfs.path", "dir:"+d.root())
 	set("lxc.init.cmd", "/usr/bin/nutshell --role init --context %s --dir %s", contextAt, dataAt)
@@ -70,37 +76,70 @@ func (d *driver) containerConfig(r record) string {
 	group := d.cgroup(r.Name)
 	set("lxc.cgroup.dir.container", "%s/payload", group)
 	set("lxc.cgroup.dir.monitor", "%s/monitor", group)
-	limits(set, r.Limits, unified())
+	set("lxc.cgroup.dir.monitor.pivot", "%s", d.pivot())
+	if missing := limits(set, r.Limits, controls(cgroupDir)); len(missing) > 0 {
+		d.unlimited.Do(func() {
+			d.log.Warn("this kernel has not all limits switched on: instances are not limited in these", "controllers", missing)
+		})
+	}
 	return b.String()
 }
 
-// limits writes the limits for control groups of version 2 only, or for
-// version 1 with or without 2 beside it.
-func limits(set func(string, string, ...any), l cloud.Limits, v2 bool) {
-	switch {
-	case v2:
-		if l.MemoryBytes > 0 {
-			set("lxc.cgroup2.memory.max", "%d", l.MemoryBytes+roomMemory)
+// appArmor is the profile to ask for; "" leaves it to liblxc, whose own choice
+// is right where its package's profiles are loaded. On a kernel with AppArmor
+// but without them the container would not start.
+func appArmor(enabled, profiles string) string {
+	if b, err := os.ReadFile(enabled); err != nil || !strings.HasPrefix(string(b), "Y") {
+		return "" // liblxc may be built without it and refuse the key
+	}
+	if b, err := os.ReadFile(profiles); err == nil && strings.Contains("\n"+string(b), "\nlxc-container-default-cgns ") {
+		return ""
+	}
+	return "unconfined"
+}
+
+// limits writes the limits that the kernel can keep, and returns the
+// controllers that it lacks for the others. Some systems start without the
+// memory controller (Raspberry Pi OS does), and liblxc refuses a container
+// whose limit it cannot set.
+func limits(set func(string, string, ...any), l cloud.Limits, c controllers) (missing []string) {
+	need := func(controller string, limit int64) bool {
+		if limit <= 0 {
+			return false
+		}
+		if !c.has[controller] {
+			missing = append(missing, controller)
+		}
+		return c.has[controller]
+	}
+	if need("memory", l.MemoryBytes) {
+		bytes := l.MemoryBytes + roomMemory
+		if c.v2 {
+			set("lxc.cgroup2.memory.max", "%d", bytes)
+		} else {
+			set("lxc.cgroup.memory.limit_in_bytes", "%d", bytes)
+		}
+		switch { // a limit that swap gets round would slow down all instances
+		case c.swap && c.v2:
 			set("lxc.cgroup2.memory.swap.max", "0")
-		}
-		if l.CPUPercent > 0 {
-			set("lxc.cgroup2.cpu.max", "%d %d", l.CPUPercent*cpuPeriod/100, cpuPeriod)
-		}
-		if l.Processes > 0 {
-			set("lxc.cgroup2.pids.max", "%d", l.Processes+roomTasks)
-		}
-	default:
-		if l.MemoryBytes > 0 {
-			set("lxc.cgroup.memory.limit_in_bytes", "%d", l.MemoryBytes+roomMemory)
-		}
-		if l.CPUPercent > 0 {
-			set("lxc.cgroup.cpu.cfs_period_us", "%d", cpuPeriod)
-			set("lxc.cgroup.cpu.cfs_quota_us", "%d", l.CPUPercent*cpuPeriod/100)
-		}
-		if l.Processes > 0 {
-			set("lxc.cgroup.pids.max", "%d", l.Processes+roomTasks)
+		case c.swap:
+			set("lxc.cgroup.memory.memsw.limit_in_bytes", "%d", bytes)
 		}
 	}
+	if need("cpu", int64(l.CPUPercent)) {
+		quota := l.CPUPercent * cpuPeriod / 100
+		if c.v2 {
+			set("lxc.cgroup2.cpu.max", "%d %d", quota, cpuPeriod)
+		} else {
+			set("lxc.cgroup.cpu.cfs_period_us", "%d", cpuPeriod)
+			set("lxc.cgroup.cpu.cfs_quota_us", "%d", quota)
+		}
+	}
+	if need("pids", int64(l.Processes)) {
+		version := map[bool]string{true: "2"}[c.v2]
+		set("lxc.cgroup"+version+".pids.max", "%d", l.Processes+roomTasks)
+	}
+	return missing
 }
 
 func environment(r record) []string {

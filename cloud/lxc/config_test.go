@@ -41,22 +41,30 @@ func TestOptions(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	all := cloud.Limits{MemoryBytes: 64 << 20, CPUPercent: 150, Processes: 100}
+	every := map[string]bool{"memory": true, "cpu": true, "pids": true}
 	for _, c := range []struct {
-		name string
-		l    cloud.Limits
-		v2   bool
-		want string
+		name    string
+		l       cloud.Limits
+		has     controllers
+		want    string
+		missing string
 	}{
-		{"none", cloud.Limits{}, false, ""},
-		{"none-v2", cloud.Limits{}, true, ""},
-		{"v1", all, false, "lxc.cgroup.memory.limit_in_bytes=83886080 lxc.cgroup.cpu.cfs_period_us=100000 lxc.cgroup.cpu.cfs_quota_us=150000 lxc.cgroup.pids.max=132"},
-		{"v2", all, true, "lxc.cgroup2.memory.max=83886080 lxc.cgroup2.memory.swap.max=0 lxc.cgroup2.cpu.max=150000 100000 lxc.cgroup2.pids.max=132"},
+		{"none", cloud.Limits{}, controllers{has: every}, "", ""},
+		{"none-v2", cloud.Limits{}, controllers{v2: true}, "", ""},
+		{"v1", all, controllers{has: every}, "lxc.cgroup.memory.limit_in_bytes=83886080 lxc.cgroup.cpu.cfs_period_us=100000 lxc.cgroup.cpu.cfs_quota_us=150000 lxc.cgroup.pids.max=132", ""},
+		{"v2", all, controllers{v2: true, has: every}, "lxc.cgroup2.memory.max=83886080 lxc.cgroup2.cpu.max=150000 100000 lxc.cgroup2.pids.max=132", ""},
+		{"v1-swap", cloud.Limits{MemoryBytes: 1}, controllers{swap: true, has: every}, "lxc.cgroup.memory.limit_in_bytes=16777217 lxc.cgroup.memory.memsw.limit_in_bytes=16777217", ""},
+		{"v2-swap", cloud.Limits{MemoryBytes: 1}, controllers{v2: true, swap: true, has: every}, "lxc.cgroup2.memory.max=16777217 lxc.cgroup2.memory.swap.max=0", ""},
+		{"no-memory-controller", all, controllers{v2: true, has: map[string]bool{"cpu": true, "pids": true}}, "lxc.cgroup2.cpu.max=150000 100000 lxc.cgroup2.pids.max=132", "memory"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			limits(func(key, format string, args ...any) { got = append(got, key+"="+fmt.Sprintf(format, args...)) }, c.l, c.v2)
+			missing := limits(func(key, format string, args ...any) { got = append(got, key+"="+fmt.Sprintf(format, args...)) }, c.l, c.has)
 			if s := strings.Join(got, " "); s != c.want {
 				t.Errorf("got  %s\nwant %s", s, c.want)
+			}
+			if m := strings.Join(missing, " "); m != c.missing {
+				t.Errorf("missing %q, want %q", m, c.missing)
 			}
 		})
 	}
@@ -107,5 +115,28 @@ func TestNamesFit(t *testing.T) {
 	d.users.init("abcdefgh")
 	if top := d.users.base(maxSlots) + idRange; top > 1<<31-1 {
 		t.Errorf("ids go up to %d", top)
+	}
+}
+
+func TestAppArmor(t *testing.T) {
+	for _, c := range []struct{ name, enabled, profiles, want string }{
+		{"off", "N\n", "", ""},
+		{"on-with-profiles", "Y\n", "/usr/bin/man (enforce)\nlxc-container-default-cgns (enforce)\n", ""},
+		{"on-without-profiles", "Y\n", "/usr/bin/man (enforce)\n", "unconfined"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{"enabled": c.enabled, "profiles": c.profiles} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := appArmor(filepath.Join(dir, "enabled"), filepath.Join(dir, "profiles")); got != c.want {
+				t.Errorf("profile = %q, want %q", got, c.want)
+			}
+		})
+	}
+	if got := appArmor("/nonexistent", "/nonexistent"); got != "" {
+		t.Errorf("profile without AppArmor = %q", got)
 	}
 }

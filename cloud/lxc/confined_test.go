@@ -197,10 +197,14 @@ func TestWorld(t *testing.T) {
 	must(t, err)
 	go func() { // on a thread of its own, which is thrown away
 		runtime.LockOSThread()
-		ns, err := netns.New()
+		host, err := netns.Get()
 		if err == nil {
-			defer func() { _ = ns.Close() }()
-			err = enter(t, peer, int(ns), thereName, there, here)
+			defer func() { _ = host.Close() }()
+			var ns netns.NsHandle
+			if ns, err = netns.New(); err == nil {
+				defer func() { _ = ns.Close() }()
+				err = enter(t, host, peer, ns, there, here)
+			}
 		}
 		if err == nil {
 			world, err = (&net.ListenConfig{}).Listen(context.WithoutCancel(t.Context()), "tcp", there+":80")
@@ -229,19 +233,15 @@ func TestWorld(t *testing.T) {
 	}
 }
 
-// enter moves the cable's end into the thread's new namespace.
-func enter(t *testing.T, peer netlink.Link, ns int, name, own, via string) error {
-	host, err := netns.GetFromPid(os.Getpid())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = host.Close() }()
+// enter moves the cable's end from the host's namespace into the thread's own.
+func enter(t *testing.T, host netns.NsHandle, peer netlink.Link, ns netns.NsHandle, own, via string) error {
 	outside, err := netlink.NewHandleAt(host)
 	if err != nil {
 		return err
 	}
 	defer outside.Close()
-	if err := outside.LinkSetNsFd(peer, ns); err != nil {
+	name := peer.Attrs().Name
+	if err := outside.LinkSetNsFd(peer, int(ns)); err != nil {
 		return fmt.Errorf("move %s: %w", name, err)
 	}
 	l, err := netlink.LinkByName(name)

@@ -354,7 +354,10 @@ func (d *driver) remove(ctx context.Context, r record) error {
 	if err := d.net.leave(r, func() error { return os.Rename(d.dir(r.Name), gone) }); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(gone), removeEmptyCgroup(d.cgroup("")))
+	if err := removeIdleCgroups(d.pivot()); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(gone), removeBareCgroup(d.cgroup("")))
 }
 
 // lock takes the instance's lock file for one order. The helper holds it too

@@ -30,7 +30,7 @@ type driver struct {
 	tool  *helper
 	sweep sync.Once
 
-	warned sync.Once // about privileged containers
+	warned, unlimited sync.Once // said once: privileged containers, limits that do not hold
 }
 
 // privilege says whether containers get a user namespace.
@@ -283,7 +283,7 @@ func (d *driver) tidy(ctx context.Context) {
 		for _, r := range records {
 			names[r.Name], groups[r.Group] = true, true
 		}
-		if err := errors.Join(sweepCgroups(d.cgroup(""), names), d.net.keep(groups)); err != nil {
+		if err := errors.Join(sweepCgroups(d.cgroup(""), names), removeIdleCgroups(d.pivot()), d.net.keep(groups)); err != nil {
 			d.log.Warn("leftovers not removed", "error", err)
 		}
 	})

@@ -78,8 +78,8 @@ func (b bed) leftovers(t *testing.T, dir string) []string {
 			left = append(left, filepath.Join(dir, e.Name()))
 		}
 	}
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/nutshell-" + b.Installation)
-	more, _ := filepath.Glob("/sys/fs/cgroup/nutshell-" + b.Installation)
+	groups, _ := filepath.Glob("/sys/fs/cgroup/*/nutshell-" + b.Installation + "*")
+	more, _ := filepath.Glob("/sys/fs/cgroup/nutshell-" + b.Installation + "*")
 	stage, _ := filepath.Glob("/run/nutshell/" + b.Installation + "*")
 	left = append(append(append(left, groups...), more...), stage...)
 	links, err := netlink.LinkList()
@@ -105,6 +105,8 @@ func (b bed) leftovers(t *testing.T, dir string) []string {
 	}
 	return left
 }
+
+func TestMain(m *testing.M) { os.Exit(cloudtest.TestMain(m)) }
 
 func TestDriver(t *testing.T) {
 	b := newBed(t, map[string]string{"privileged": "never"})

@@ -33,6 +33,8 @@ func open(t *testing.T, binary, dir string) cloud.Driver {
 	return d
 }
 
+func TestMain(m *testing.M) { os.Exit(cloudtest.TestMain(m)) }
+
 func TestDriver(t *testing.T) {
 	binary := cloudtest.Program(t)
 	cloudtest.Run(t, func(t *testing.T, dir string) cloud.Driver { return open(t, binary, dir) }, cloudtest.Options{
@@ -281,7 +283,7 @@ func ask(t *testing.T, i cloud.Instance, path string) string {
 
 func TestDirectorIsKilled(t *testing.T) {
 	binary := cloudtest.Program(t)
-	cloudtest.Killed(t, 8, []string{"NUTSHELL_TEST_INSTANCE=" + binary},
+	cloudtest.Killed(t, 8, nil,
 		func(t *testing.T, dir string) cloud.Driver { return open(t, binary, dir) },
 		cloudtest.Options{Leftovers: leftovers(binary)})
 }

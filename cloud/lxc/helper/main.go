@@ -82,7 +82,7 @@ func open(c order.Container) (*lxc.Container, error) {
 	if err := ct.SetLogFile(filepath.Join(c.Dir, "lxc.log")); err != nil {
 		return nil, fmt.Errorf("log of container %s: %w", c.Name, err)
 	}
-	_ = ct.SetLogLevel(lxc.WARN)
+	_ = ct.SetLogLevel(lxc.ERROR)
 	return ct, nil
 }
 
