@@ -149,6 +149,28 @@ func (s *Store) Layers(ctx context.Context, kind string, packages []string, prog
 	return dirs, nil
 }
 
+// Digests names the layers that Layers would return, lowest first, without
+// building them. Before the store's first build it returns nothing.
+func (s *Store) Digests(kind string, packages []string) ([]string, error) {
+	chain, err := chainOf(kind, packages)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	suite := s.suite
+	s.mu.Unlock()
+	if suite == "" {
+		return nil, nil
+	}
+	digests := make([]string, 0, len(chain))
+	below := ""
+	for _, r := range chain {
+		below = r.Digest(below, suite, debianArch())
+		digests = append(digests, below)
+	}
+	return digests, nil
+}
+
 func chainOf(kind string, packages []string) ([]recipe.Recipe, error) {
 	if len(packages) == 0 {
 		base, err := recipe.Load("base")

@@ -137,6 +137,10 @@ func TestLayersAreBuiltOnce(t *testing.T) {
 		t.Logf("%s %s: %.1f MB, %d packages", l.Name, l.Suite, float64(l.Bytes)/1e6, len(l.Installed))
 	}
 	checkImage(t, results[0])
+	digests, err := s.Digests("web", []string{"nginx-light"})
+	if err != nil || len(digests) != 2 || s.rootDir(digests[1]) != results[0][1] {
+		t.Errorf("got digests %v %v, want those of %v", digests, err, results[0])
+	}
 
 	began = time.Now()
 	if _, err := s.Layers(ctx, "web", []string{"nginx-light"}, nil); err != nil {
