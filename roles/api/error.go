@@ -79,7 +79,8 @@ func CodeOf(err error) Code {
 	return CodeInternal
 }
 
-// AsError returns err as an *Error, wrapping any other error as internal.
+// AsError returns err as an *Error that can be sent or stored: its message
+// holds the cause, which would be lost otherwise. Any other error is internal.
 // It is nil for nil.
 func AsError(err error) *Error {
 	if err == nil {
@@ -88,7 +89,7 @@ func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		if error(e) == err || err.Error() == e.Error() {
-			return e
+			return e.withCause()
 		}
 		wrapped := *e
 		wrapped.Message, wrapped.Op, wrapped.Object, wrapped.Err = err.Error(), "", "", nil
@@ -96,6 +97,20 @@ func AsError(err error) *Error {
 		return &wrapped
 	}
 	return &Error{Code: CodeInternal, Message: err.Error()}
+}
+
+// withCause moves the cause into the message.
+func (e *Error) withCause() *Error {
+	if e.Err == nil {
+		return e
+	}
+	whole := *e
+	whole.Err = nil
+	if whole.Message != "" {
+		whole.Message += ": "
+	}
+	whole.Message += e.Err.Error()
+	return &whole
 }
 
 // Invalidf returns an error of code invalid.

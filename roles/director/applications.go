@@ -9,7 +9,9 @@ import (
 	"nutshell/roles/internal/store"
 )
 
-type applicationIn struct {
+// ApplicationPath names an application in a path. Such types are exported only
+// because huma looks into embedded exported structs alone.
+type ApplicationPath struct {
 	App string `path:"app"`
 }
 
@@ -75,7 +77,7 @@ func (d *Director) createApplication(ctx context.Context, in *struct{ Body api.C
 	return a.Application, err
 }
 
-func (d *Director) getApplication(ctx context.Context, in *applicationIn) (api.Application, error) {
+func (d *Director) getApplication(ctx context.Context, in *ApplicationPath) (api.Application, error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
 		return api.Application{}, err
@@ -112,7 +114,7 @@ func (d *Director) instancesOf(a store.Application, s store.Service, all []store
 }
 
 func (d *Director) renameApplication(ctx context.Context, in *struct {
-	applicationIn
+	ApplicationPath
 	Body api.Rename
 }) (api.Application, error) {
 	if err := api.CheckName("application", in.Body.Name); err != nil {
@@ -132,16 +134,16 @@ func (d *Director) renameApplication(ctx context.Context, in *struct {
 	return d.shown(a), err
 }
 
-func (d *Director) deleteApplication(ctx context.Context, in *applicationIn) (api.Operation, error) {
+func (d *Director) deleteApplication(ctx context.Context, in *ApplicationPath) (api.Operation, error) {
 	return d.onApplication(ctx, in.App, d.deleteApplicationOrder)
 }
 
-func (d *Director) stopApplication(ctx context.Context, in *applicationIn) (api.Operation, error) {
+func (d *Director) stopApplication(ctx context.Context, in *ApplicationPath) (api.Operation, error) {
 	return d.onApplication(ctx, in.App, d.stopApplicationOrder)
 }
 
 func (d *Director) startApplication(ctx context.Context, in *struct {
-	applicationIn
+	ApplicationPath
 	Body *api.Start
 }) (api.Operation, error) {
 	var b api.Start
@@ -226,7 +228,7 @@ func (d *Director) beginStop(ctx context.Context, t *store.Tx, a *store.Applicat
 	return nil
 }
 
-func (d *Director) applicationHistory(ctx context.Context, in *applicationIn) ([]api.Change, error) {
+func (d *Director) applicationHistory(ctx context.Context, in *ApplicationPath) ([]api.Change, error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
 		return nil, err

@@ -66,12 +66,13 @@ func (c closing) Close() error {
 	return c.body.Close()
 }
 
-type logQuery struct {
+// LogQuery chooses how much of a log is read.
+type LogQuery struct {
 	Tail   int  `query:"tail" minimum:"0" maximum:"1000000" default:"200"`
 	Follow bool `query:"follow"`
 }
 
-func (q logQuery) encode(more url.Values) string {
+func (q LogQuery) encode(more url.Values) string {
 	if more == nil {
 		more = url.Values{}
 	}
@@ -81,8 +82,8 @@ func (q logQuery) encode(more url.Values) string {
 }
 
 func (d *Director) applicationLog(ctx context.Context, in *struct {
-	applicationIn
-	logQuery
+	ApplicationPath
+	LogQuery
 }) (*httpapi.Stream, error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
@@ -92,17 +93,17 @@ func (d *Director) applicationLog(ctx context.Context, in *struct {
 }
 
 func (d *Director) serviceLog(ctx context.Context, in *struct {
-	serviceIn
-	logQuery
+	ServicePath
+	LogQuery
 }) (*httpapi.Stream, error) {
-	a, s, err := d.service(ctx, in.serviceIn)
+	a, s, err := d.service(ctx, in.ServicePath)
 	if err != nil {
 		return nil, err
 	}
 	return d.copyLog(ctx, a, "/v1/log"+in.encode(url.Values{"service": {strconv.FormatInt(s.ID, 10)}}))
 }
 
-func (d *Director) listInstances(ctx context.Context, in *serviceIn) ([]api.Instance, error) {
+func (d *Director) listInstances(ctx context.Context, in *ServicePath) ([]api.Instance, error) {
 	a, s, err := d.service(ctx, *in)
 	if err != nil {
 		return nil, err
@@ -111,15 +112,16 @@ func (d *Director) listInstances(ctx context.Context, in *serviceIn) ([]api.Inst
 	return d.instancesOf(a, s, rows), err
 }
 
-type instanceIn struct {
-	serviceIn
+// InstancePath names an instance in a path.
+type InstancePath struct {
+	ServicePath
 	ID string `path:"id"`
 }
 
 // instancePath finds an instance of the asker's service and where its manager
 // knows it.
-func (d *Director) instancePath(ctx context.Context, in instanceIn) (store.Application, string, error) {
-	a, s, err := d.service(ctx, in.serviceIn)
+func (d *Director) instancePath(ctx context.Context, in InstancePath) (store.Application, string, error) {
+	a, s, err := d.service(ctx, in.ServicePath)
 	if err != nil {
 		return a, "", err
 	}
@@ -130,7 +132,7 @@ func (d *Director) instancePath(ctx context.Context, in instanceIn) (store.Appli
 	return a, "/v1/services/" + strconv.FormatInt(s.ID, 10) + "/instances/" + url.PathEscape(in.ID), err
 }
 
-func (d *Director) instanceStatus(ctx context.Context, in *instanceIn) (api.AgentStatus, error) {
+func (d *Director) instanceStatus(ctx context.Context, in *InstancePath) (api.AgentStatus, error) {
 	a, path, err := d.instancePath(ctx, *in)
 	if err != nil {
 		return api.AgentStatus{}, err
@@ -140,7 +142,7 @@ func (d *Director) instanceStatus(ctx context.Context, in *instanceIn) (api.Agen
 	return out, err
 }
 
-func (d *Director) listLogs(ctx context.Context, in *instanceIn) ([]api.Log, error) {
+func (d *Director) listLogs(ctx context.Context, in *InstancePath) ([]api.Log, error) {
 	status, err := d.instanceStatus(ctx, in)
 	if status.Logs == nil {
 		status.Logs = []api.Log{}
@@ -149,11 +151,11 @@ func (d *Director) listLogs(ctx context.Context, in *instanceIn) ([]api.Log, err
 }
 
 func (d *Director) instanceLog(ctx context.Context, in *struct {
-	instanceIn
-	logQuery
+	InstancePath
+	LogQuery
 	Log string `path:"log"`
 }) (*httpapi.Stream, error) {
-	a, path, err := d.instancePath(ctx, in.instanceIn)
+	a, path, err := d.instancePath(ctx, in.InstancePath)
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +165,11 @@ func (d *Director) instanceLog(ctx context.Context, in *struct {
 // act runs an action of a service's kind, whose parameters are checked here so
 // that a wrong one is told before anything happens.
 func (d *Director) act(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Action string `path:"action"`
 	Body   *api.Act
 }) (api.ActResult, error) {
-	a, s, err := d.service(ctx, in.serviceIn)
+	a, s, err := d.service(ctx, in.ServicePath)
 	if err != nil {
 		return api.ActResult{}, err
 	}

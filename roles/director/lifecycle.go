@@ -8,7 +8,7 @@ import (
 )
 
 // onService submits an order on a service that the asker may see.
-func (d *Director) onService(ctx context.Context, in serviceIn, make func(application, service int64) order) (api.Operation, error) {
+func (d *Director) onService(ctx context.Context, in ServicePath, make func(application, service int64) order) (api.Operation, error) {
 	a, s, err := d.service(ctx, in)
 	if err != nil {
 		return api.Operation{}, err
@@ -19,21 +19,21 @@ func (d *Director) onService(ctx context.Context, in serviceIn, make func(applic
 }
 
 func (d *Director) startService(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body *api.Start
 }) (api.Operation, error) {
 	var b api.Start
 	if in.Body != nil {
 		b = *in.Body
 	}
-	return d.onService(ctx, in.serviceIn, func(a, s int64) order { return d.startServiceOrder(a, s, b) })
+	return d.onService(ctx, in.ServicePath, func(a, s int64) order { return d.startServiceOrder(a, s, b) })
 }
 
-func (d *Director) stopService(ctx context.Context, in *serviceIn) (api.Operation, error) {
+func (d *Director) stopService(ctx context.Context, in *ServicePath) (api.Operation, error) {
 	return d.onService(ctx, *in, d.stopServiceOrder)
 }
 
-func (d *Director) deleteService(ctx context.Context, in *serviceIn) (api.Operation, error) {
+func (d *Director) deleteService(ctx context.Context, in *ServicePath) (api.Operation, error) {
 	return d.onService(ctx, *in, d.deleteServiceOrder)
 }
 

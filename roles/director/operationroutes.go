@@ -45,7 +45,8 @@ func (d *Director) listOperations(ctx context.Context, in *struct {
 	return list, err
 }
 
-type operationIn struct {
+// OperationPath names an operation in a path.
+type OperationPath struct {
 	ID string `path:"id"`
 }
 
@@ -58,7 +59,7 @@ func (d *Director) operation(ctx context.Context, id string) (store.Operation, e
 }
 
 func (d *Director) getOperation(ctx context.Context, in *struct {
-	operationIn
+	OperationPath
 	Wait string `query:"wait"`
 }) (api.Operation, error) {
 	wait := time.Duration(0)
@@ -90,7 +91,7 @@ func (d *Director) getOperation(ctx context.Context, in *struct {
 
 // cancel asks whoever runs an operation to undo it. If nobody does, it ends
 // here.
-func (d *Director) cancel(ctx context.Context, in *operationIn) (api.Operation, error) {
+func (d *Director) cancel(ctx context.Context, in *OperationPath) (api.Operation, error) {
 	o, err := d.operation(ctx, in.ID)
 	if err != nil {
 		return api.Operation{}, err
@@ -132,7 +133,7 @@ func (d *Director) cancel(ctx context.Context, in *operationIn) (api.Operation, 
 	return o.Operation, nil
 }
 
-func (d *Director) retry(ctx context.Context, in *operationIn) (api.Operation, error) {
+func (d *Director) retry(ctx context.Context, in *OperationPath) (api.Operation, error) {
 	o, err := d.operation(ctx, in.ID)
 	if err != nil {
 		return api.Operation{}, err

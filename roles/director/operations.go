@@ -165,8 +165,11 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 	now := t.Now()
 	o.Ended = &now
 	d.live.annotate(o.ID, "", 0)
-	if o.Error != nil && o.Error.Code == "" {
-		o.Error.Code = api.CodeInternal
+	if o.Error != nil {
+		o.Error = api.AsError(o.Error)
+		if o.Error.Code == "" {
+			o.Error.Code = api.CodeInternal
+		}
 	}
 	if o.Service == 0 {
 		return d.settleApplication(ctx, t, o)

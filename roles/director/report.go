@@ -126,7 +126,7 @@ func (d *Director) observe(ctx context.Context, t *store.Tx, application int64, 
 // reportOperation takes how far a manager is with an operation of one of its
 // services.
 func (d *Director) reportOperation(ctx context.Context, in *struct {
-	operationIn
+	OperationPath
 	Body api.OperationReport
 }) (api.OperationReply, error) {
 	id := httpapi.Who(ctx).Identity

@@ -98,7 +98,7 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(get, "/operations", "operation.list", httpapi.User, short, "Operations, newest first", d.listOperations),
 		httpapi.On(get, "/operations/{id}", "operation.get", httpapi.User, poll, "One operation, perhaps when it has ended", d.getOperation),
 		httpapi.On(post, "/operations/{id}/cancel", "operation.cancel", httpapi.User, short, "Cancel an operation", d.cancel),
-		httpapi.On(post, "/operations/{id}/retry", "operation.retry", httpapi.User, short, "Try a failed operation again", d.retry),
+		httpapi.On(post, "/operations/{id}/retry", "operation.retry", httpapi.User, short, "Try a failed operation again", d.retry).Status(http.StatusAccepted),
 		httpapi.On(get, "/events", "event.stream", httpapi.User, transfer, "What changes, as it changes", d.events),
 		httpapi.On(get, "/audit", "audit.list", httpapi.Admin, short, "Who asked for which change", d.audit),
 

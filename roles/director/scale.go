@@ -13,10 +13,10 @@ import (
 )
 
 func (d *Director) scale(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body api.Scale
 }) (api.Operation, error) {
-	return d.onService(ctx, in.serviceIn, func(a, s int64) order { return d.scaleOrder(a, s, in.Body) })
+	return d.onService(ctx, in.ServicePath, func(a, s int64) order { return d.scaleOrder(a, s, in.Body) })
 }
 
 func (d *Director) scaleOrder(application, service int64, b api.Scale) order {
@@ -49,10 +49,10 @@ func (d *Director) scaleOrder(application, service int64, b api.Scale) order {
 }
 
 func (d *Director) preview(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body api.Scale
 }) (api.Preview, error) {
-	a, s, err := d.service(ctx, in.serviceIn)
+	a, s, err := d.service(ctx, in.ServicePath)
 	if err != nil {
 		return api.Preview{}, err
 	}

@@ -11,13 +11,14 @@ import (
 	"nutshell/roles/internal/store"
 )
 
-type serviceIn struct {
+// ServicePath names a service in a path.
+type ServicePath struct {
 	App     string `path:"app"`
 	Service string `path:"service"`
 }
 
 // service finds a service of an application that the asker may see.
-func (d *Director) service(ctx context.Context, in serviceIn) (store.Application, store.Service, error) {
+func (d *Director) service(ctx context.Context, in ServicePath) (store.Application, store.Service, error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
 		return a, store.Service{}, err
@@ -65,7 +66,7 @@ func (d *Director) servicesOf(ctx context.Context, c store.Selection) ([]api.Ser
 	return list, err
 }
 
-func (d *Director) listApplicationServices(ctx context.Context, in *applicationIn) ([]api.Service, error) {
+func (d *Director) listApplicationServices(ctx context.Context, in *ApplicationPath) ([]api.Service, error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (d *Director) listApplicationServices(ctx context.Context, in *applicationI
 }
 
 func (d *Director) createService(ctx context.Context, in *struct {
-	applicationIn
+	ApplicationPath
 	Body api.CreateService
 }) (api.Service, error) {
 	a, err := d.application(ctx, in.App)
@@ -143,7 +144,7 @@ func freeName(ctx context.Context, t *store.Tx, application int64, kind string) 
 	return name, err
 }
 
-func (d *Director) getService(ctx context.Context, in *serviceIn) (api.Service, error) {
+func (d *Director) getService(ctx context.Context, in *ServicePath) (api.Service, error) {
 	a, s, err := d.service(ctx, *in)
 	if err != nil {
 		return api.Service{}, err
@@ -154,20 +155,20 @@ func (d *Director) getService(ctx context.Context, in *serviceIn) (api.Service, 
 }
 
 func (d *Director) renameService(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body api.Rename
 }) (api.Service, error) {
 	if err := api.CheckName("service", in.Body.Name); err != nil {
 		return api.Service{}, err
 	}
-	return d.change(ctx, in.serviceIn, func(ctx context.Context, t *store.Tx, s *store.Service) error {
+	return d.change(ctx, in.ServicePath, func(ctx context.Context, t *store.Tx, s *store.Service) error {
 		s.Name = in.Body.Name
 		return nil
 	})
 }
 
 // change changes what is wanted of a service, without an operation.
-func (d *Director) change(ctx context.Context, in serviceIn, fn func(context.Context, *store.Tx, *store.Service) error) (api.Service, error) {
+func (d *Director) change(ctx context.Context, in ServicePath, fn func(context.Context, *store.Tx, *store.Service) error) (api.Service, error) {
 	_, s, err := d.service(ctx, in)
 	if err != nil {
 		return api.Service{}, err
@@ -184,7 +185,7 @@ func (d *Director) change(ctx context.Context, in serviceIn, fn func(context.Con
 	return s.Service, err
 }
 
-func (d *Director) serviceHistory(ctx context.Context, in *serviceIn) ([]api.Change, error) {
+func (d *Director) serviceHistory(ctx context.Context, in *ServicePath) ([]api.Change, error) {
 	a, s, err := d.service(ctx, *in)
 	if err != nil {
 		return nil, err
@@ -192,21 +193,21 @@ func (d *Director) serviceHistory(ctx context.Context, in *serviceIn) ([]api.Cha
 	return d.store.History(ctx, a.ID, s.ID)
 }
 
-func (d *Director) getSettings(ctx context.Context, in *serviceIn) (json.RawMessage, error) {
+func (d *Director) getSettings(ctx context.Context, in *ServicePath) (json.RawMessage, error) {
 	_, s, err := d.service(ctx, *in)
 	return s.Settings, err
 }
 
 func (d *Director) configure(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body map[string]json.RawMessage
 }) (httpapi.Either, error) {
-	return d.now(ctx, in.serviceIn, func(a, s int64) order { return d.configureOrder(a, s, in.Body) })
+	return d.now(ctx, in.ServicePath, func(a, s int64) order { return d.configureOrder(a, s, in.Body) })
 }
 
 // now submits an order, and where its service is not started does it at once
 // and answers the service.
-func (d *Director) now(ctx context.Context, in serviceIn, make func(application, service int64) order) (httpapi.Either, error) {
+func (d *Director) now(ctx context.Context, in ServicePath, make func(application, service int64) order) (httpapi.Either, error) {
 	a, s, err := d.service(ctx, in)
 	if err != nil {
 		return httpapi.Either{}, err
@@ -255,19 +256,19 @@ func (d *Director) configureOrder(application, service int64, patch map[string]j
 		}}
 }
 
-func (d *Director) getScript(ctx context.Context, in *serviceIn) (api.Script, error) {
+func (d *Director) getScript(ctx context.Context, in *ServicePath) (api.Script, error) {
 	_, s, err := d.service(ctx, *in)
 	return api.Script{Text: s.Script}, err
 }
 
 func (d *Director) putScript(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body api.Script
 }) (httpapi.None, error) {
 	if len(in.Body.Text) > 256<<10 || strings.ContainsRune(in.Body.Text, 0) {
 		return httpapi.None{}, &api.Error{Code: api.CodeInvalid, Message: "a startup script is text of at most 256 KiB", Fields: []string{"text"}}
 	}
-	_, err := d.change(ctx, in.serviceIn, func(_ context.Context, _ *store.Tx, s *store.Service) error {
+	_, err := d.change(ctx, in.ServicePath, func(_ context.Context, _ *store.Tx, s *store.Service) error {
 		s.Script = in.Body.Text
 		return nil
 	})

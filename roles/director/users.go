@@ -125,7 +125,8 @@ func (d *Director) createUser(ctx context.Context, in *struct{ Body api.CreateUs
 	return u.User, err
 }
 
-type userIn struct {
+// UserPath names a user in a path.
+type UserPath struct {
 	User string `path:"user"`
 }
 
@@ -140,13 +141,13 @@ func (d *Director) user(ctx context.Context, ref string) (store.User, error) {
 	return u, err
 }
 
-func (d *Director) getUser(ctx context.Context, in *userIn) (api.User, error) {
+func (d *Director) getUser(ctx context.Context, in *UserPath) (api.User, error) {
 	u, err := d.user(ctx, in.User)
 	return u.User, err
 }
 
 func (d *Director) changeUser(ctx context.Context, in *struct {
-	userIn
+	UserPath
 	Body api.ChangeUser
 }) (api.User, error) {
 	p, b := httpapi.Who(ctx), in.Body
@@ -238,7 +239,7 @@ func otherAdmin(ctx context.Context, t *store.Tx, id int64) error {
 	return api.Conflictf("this is the only administrator")
 }
 
-func (d *Director) deleteUser(ctx context.Context, in *userIn) (httpapi.None, error) {
+func (d *Director) deleteUser(ctx context.Context, in *UserPath) (httpapi.None, error) {
 	if _, err := d.user(ctx, in.User); err != nil {
 		return httpapi.None{}, err
 	}

@@ -37,7 +37,7 @@ func (d *Director) defaultCode(ctx context.Context, kind services.Kind) (*api.Co
 	return &v, nil
 }
 
-func (d *Director) listVersions(ctx context.Context, in *serviceIn) ([]api.CodeVersion, error) {
+func (d *Director) listVersions(ctx context.Context, in *ServicePath) ([]api.CodeVersion, error) {
 	a, s, err := d.service(ctx, *in)
 	if err != nil {
 		return nil, err
@@ -46,12 +46,12 @@ func (d *Director) listVersions(ctx context.Context, in *serviceIn) ([]api.CodeV
 }
 
 func (d *Director) upload(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Filename    string `query:"filename" maxLength:"255"`
 	Description string `query:"description" maxLength:"1000"`
 	Strip       bool   `query:"strip"`
 }) (api.CodeVersion, error) {
-	a, s, err := d.service(ctx, in.serviceIn)
+	a, s, err := d.service(ctx, in.ServicePath)
 	if err != nil {
 		return api.CodeVersion{}, err
 	}
@@ -86,13 +86,14 @@ func (d *Director) upload(ctx context.Context, in *struct {
 	return v, err
 }
 
-type versionIn struct {
-	serviceIn
+// VersionPath names a code version in a path.
+type VersionPath struct {
+	ServicePath
 	Version string `path:"version"`
 }
 
-func (d *Director) version(ctx context.Context, in versionIn) (store.Service, api.CodeVersion, error) {
-	a, s, err := d.service(ctx, in.serviceIn)
+func (d *Director) version(ctx context.Context, in VersionPath) (store.Service, api.CodeVersion, error) {
+	a, s, err := d.service(ctx, in.ServicePath)
 	if err != nil {
 		return s, api.CodeVersion{}, err
 	}
@@ -100,12 +101,12 @@ func (d *Director) version(ctx context.Context, in versionIn) (store.Service, ap
 	return s, v, err
 }
 
-func (d *Director) getVersion(ctx context.Context, in *versionIn) (api.CodeVersion, error) {
+func (d *Director) getVersion(ctx context.Context, in *VersionPath) (api.CodeVersion, error) {
 	_, v, err := d.version(ctx, *in)
 	return v, err
 }
 
-func (d *Director) deleteVersion(ctx context.Context, in *versionIn) (httpapi.None, error) {
+func (d *Director) deleteVersion(ctx context.Context, in *VersionPath) (httpapi.None, error) {
 	s, v, err := d.version(ctx, *in)
 	if err != nil {
 		return httpapi.None{}, err
@@ -162,7 +163,7 @@ func (d *Director) dropBlobs(ctx context.Context) {
 	}
 }
 
-func (d *Director) download(ctx context.Context, in *versionIn) (*httpapi.Stream, error) {
+func (d *Director) download(ctx context.Context, in *VersionPath) (*httpapi.Stream, error) {
 	_, v, err := d.version(ctx, *in)
 	if err != nil {
 		return nil, err
@@ -204,10 +205,10 @@ func (d *Director) blob(ctx context.Context, in *struct {
 }
 
 func (d *Director) activate(ctx context.Context, in *struct {
-	serviceIn
+	ServicePath
 	Body api.Activate
 }) (httpapi.Either, error) {
-	return d.now(ctx, in.serviceIn, func(a, s int64) order { return d.activateOrder(a, s, in.Body) })
+	return d.now(ctx, in.ServicePath, func(a, s int64) order { return d.activateOrder(a, s, in.Body) })
 }
 
 func (d *Director) activateOrder(application, service int64, b api.Activate) order {

@@ -54,12 +54,6 @@ func toProblem(ctx context.Context, err error) *problem {
 		known = &api.Error{Code: api.CodeInternal, Message: "something went wrong inside Nutshell", Hint: "its log has the request's id"}
 	}
 	out := &problem{fields: *known, Status: known.Code.Status(), Title: http.StatusText(known.Code.Status())}
-	out.Err = nil
-	if known.Message == "" || known.Err != nil { // the cause is lost on the wire otherwise
-		flat := *known
-		flat.Op, flat.Object, flat.Hint = "", "", ""
-		out.Message = flat.Error()
-	}
 	if c := callOf(ctx); c != nil {
 		out.Request = c.request
 	}

@@ -189,6 +189,12 @@ func (t *Tx) SaveOperation(ctx context.Context, o Operation) error {
 	return t.operationEvent(ctx, o)
 }
 
+// SetDeadline moves the time by which an operation must have ended.
+func (t *Tx) SetDeadline(ctx context.Context, id string, at time.Time) error {
+	_, err := t.exec(ctx, `UPDATE operation SET deadline = ? WHERE id = ?`, micros(at), id)
+	return err
+}
+
 func (t *Tx) operationEvent(ctx context.Context, o Operation) error {
 	return t.event(ctx, "operation", o.User, o.Application, o.Service, o.ID, o.Operation)
 }
