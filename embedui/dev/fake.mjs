@@ -18,7 +18,8 @@ const world = new World(argument('scenario', 'seed'));
 const dist = join(fileURLToPath(new URL('.', import.meta.url)), '../dist');
 const policy = "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 const types = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
-const session = { token: '', csrf: 'fake-csrf-token', failures: 0 };
+// FAKE_SESSION lets a session outlive the process, as the real director's do.
+const session = { token: process.env.FAKE_SESSION ? '1.' + process.env.FAKE_SESSION : '', csrf: 'fake-csrf-token', failures: 0 };
 
 const problem = (status, code, message, more = {}) => ({ status, problem: { status, code, message, title: code, ...more } });
 
@@ -33,7 +34,7 @@ function signIn(body) {
     return problem(401, 'unauthorized', 'Name or password is wrong.');
   }
   session.failures = 0;
-  session.token = `${user.id}.${Math.random().toString(36).slice(2)}`;
+  session.token = `${user.id}.${process.env.FAKE_SESSION ?? Math.random().toString(36).slice(2)}`;
   return { status: 200, json: { user, csrf: session.csrf }, cookie: session.token };
 }
 
@@ -93,7 +94,11 @@ const server = createServer(async (request, response) => {
   const url = new URL(request.url, 'http://localhost');
   if (!url.pathname.startsWith('/api/')) return file(url, response);
   const chunks = [];
-  for await (const c of request) chunks.push(c);
+  try {
+    for await (const c of request) chunks.push(c);
+  } catch {
+    return undefined; // the client went away
+  }
   try {
     const a = await answer(request, Buffer.concat(chunks), url, response);
     if (!a) return undefined;

@@ -242,6 +242,7 @@ on(`POST ${S}/versions`, withService((x, s) => {
   if (!/\.(tar|tgz|zip|war|tar\.\w+)$/.test(filename)) return x.problem(422, 'invalid', `${filename} is not an archive.`, { op: 'read archive', hint: 'upload a .tar.gz, .tar.xz, .zip or another archive' });
   if (filename.includes('sub') && x.query.get('strip') !== 'true') return x.problem(422, 'invalid', 'Everything in the archive stands in one sub-directory, "shop-2.5.0/".', { fields: ['strip'], hint: 'upload it with --strip to take that directory off' });
   const v = { ...x.world.version('code-' + randomBytes(3).toString('hex'), filename, x.query.get('description') ?? '', x.body.length, 0, x.user.name), strip: x.query.get('strip') === 'true' ? 'shop-2.5.0' : '' };
+  x.world.blobs.set(v.id, x.body);
   versions(x, s).unshift(v);
   x.world.emit('version', s.application, s.id, v.id, v);
   return { status: 201, json: v };
@@ -252,7 +253,7 @@ on(`DELETE ${S}/versions/{version}`, withService((x, s) => {
   x.world.emit('version.deleted', s.application, s.id, x.groups[2], null);
   return { status: 204 };
 }));
-on(`GET ${S}/versions/{version}/download`, withService(() => ({ text: 'archive', headers: { 'Content-Disposition': 'attachment; filename="code.tar.gz"' } })));
+on(`GET ${S}/versions/{version}/download`, withService((x) => ({ text: x.world.blobs.get(x.groups[2]) ?? 'archive', headers: { 'Content-Type': 'application/octet-stream', 'Content-Disposition': 'attachment; filename="code.tar"' } })));
 on(`POST ${S}/activate`, withService((x, s) => {
   if (s.operation) return busy(x, s);
   const { version } = x.json();

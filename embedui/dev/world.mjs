@@ -19,6 +19,7 @@ export class World {
   versions = new Map();
   histories = new Map();
   scripts = new Map();
+  blobs = new Map();
   scriptRuns = new Map();
   audits = [];
   tokens = [];

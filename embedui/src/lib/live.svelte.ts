@@ -98,6 +98,7 @@ class Live {
   putApplication(a: Application): void {
     const { services, ...rest } = a;
     this.applications.set(a.id, rest);
+    if (a.manager) this.instances.set(a.manager.id, { ...a.manager, figures: a.manager.figures ?? this.instances.get(a.manager.id)?.figures });
     for (const s of services ?? []) this.putService(s);
   }
 

@@ -1,0 +1,217 @@
+// What must hold when things go wrong or come at a bad moment: a lost director,
+// half-typed forms, hostile texts, odd archives. It runs its own development
+// director, so that it may kill it:  node e2e/behaviour.mjs
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const port = 5700 + Math.floor(Math.random() * 200);
+process.env.NUTSHELL_URL = `http://127.0.0.1:${port}`;
+process.env.NUTSHELL_PASSWORD = 'nutshell';
+const { base, open, page, shoot, signIn } = await import('./browser.mjs');
+
+let director;
+async function start(scenario = 'seed') {
+  director = spawn(process.execPath, [fileURLToPath(new URL('../dev/fake.mjs', import.meta.url)), '--port', String(port), '--scenario', scenario], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, FAKE_SPEED: '0.6', FAKE_SESSION: 'kept' } });
+  await new Promise((ready) => director.stdout.once('data', ready));
+}
+const stop = () => new Promise((gone) => (director.once('exit', gone), director.kill('SIGKILL')));
+
+const faults = [];
+const failures = [];
+await start();
+const browser = await open();
+const p = await page(browser, 'desktop', 'light', faults);
+async function step(name, work) {
+  try {
+    await work();
+    console.log('ok  ', name);
+  } catch (e) {
+    failures.push(name);
+    console.log('FAIL', name, e.message.split('\n').slice(0, 6).join(' / '));
+    await shoot(p, 'behaviour-' + failures.length);
+  }
+}
+const api = (path, options = {}) => p.evaluate(async ([path, options]) => {
+  const r = await fetch('/api/v1' + path, { ...options, headers: { 'X-CSRF-Token': 'fake-csrf-token' } });
+  return r.status === 204 ? null : r.json();
+}, [path, options]);
+const php = '/applications/shop/services/php';
+const files = mkdtempSync(join(tmpdir(), 'nutshell-e2e-'));
+const archive = (name, size) => (writeFileSync(join(files, name), Buffer.alloc(size, 7)), join(files, name));
+
+await step('five wrong passwords are answered with how long to wait', async () => {
+  await p.goto(base);
+  await p.getByLabel('Name', { exact: true }).fill('jonas');
+  for (let i = 0; i < 6; i++) {
+    await p.getByLabel('Password', { exact: true }).fill('wrong' + i);
+    await p.getByRole('button', { name: 'Sign in' }).click();
+    await p.getByRole('alert').waitFor();
+    await p.getByRole('button', { name: 'Sign in', disabled: false }).waitFor();
+  }
+  await p.getByText('Wait 20 seconds').waitFor();
+  await shoot(p, 'state-rate-limit');
+  await stop();
+  await start();
+});
+
+await step('sign in', () => signIn(p));
+
+await step('a half-typed setting survives what others change meanwhile', async () => {
+  await p.goto(base + php + '/settings');
+  await p.getByLabel('Longest run of a script').fill('77');
+  await api(php + '/settings', { method: 'PATCH', body: JSON.stringify({ memory_limit: '256M' }) });
+  await p.locator('section.now').waitFor();
+  await p.locator('section.now').waitFor({ state: 'detached' });
+  assert.equal(await p.getByLabel('Memory of a script').inputValue(), '256M');
+  assert.equal(await p.getByLabel('Longest run of a script').inputValue(), '77');
+});
+
+await step('a lost director is announced, healed, and forms are kept', async () => {
+  await stop();
+  await p.getByRole('alert').getByText('does not answer').waitFor();
+  await shoot(p, 'state-offline');
+  assert.equal(await p.getByLabel('Longest run of a script').inputValue(), '77');
+  await start();
+  await p.getByText('does not answer').waitFor({ state: 'detached', timeout: 20_000 });
+  assert.equal(await p.getByLabel('Longest run of a script').inputValue(), '77');
+});
+
+await step('settings: limits are checked, the difference is shown, applied and told', async () => {
+  await p.goto(base + php + '/settings');
+  await p.getByLabel('Longest run of a script').fill('999');
+  await p.getByText('The most is 300.').waitFor();
+  assert.equal(await p.getByRole('button', { name: 'Review and apply' }).isDisabled(), true);
+  await p.getByLabel('Longest run of a script').fill('60');
+  await p.getByRole('switch', { name: 'Show errors in pages' }).click();
+  await p.getByRole('button', { name: 'Review and apply' }).click();
+  await p.getByRole('dialog').getByText('max_execution_time', { exact: true }).waitFor();
+  await shoot(p, 'state-diff');
+  await p.getByRole('dialog').getByRole('button', { name: 'Apply' }).click();
+  await p.getByText('works with its new settings').waitFor();
+});
+
+await step('a file that is no archive is refused with a hint', async () => {
+  await p.goto(base + php + '/code');
+  await p.locator('input[type=file]').setInputFiles(archive('notes.txt', 2000));
+  await p.getByText('notes.txt is not an archive.').waitFor();
+  await shoot(p, 'state-upload-refused');
+});
+
+await step('an archive in a sub-directory is offered to be stripped', async () => {
+  await p.locator('input[type=file]').setInputFiles(archive('sub-2.5.0.tar.gz', 20_000));
+  await p.getByRole('button', { name: /Take that directory off/ }).click();
+  await p.getByText(/sub-2.5.0.tar.gz was stored/).waitFor();
+  await p.getByText('without shop-2.5.0/').waitFor();
+  await p.getByText(/serves\.$/).waitFor({ timeout: 20_000 });
+});
+
+await step('an upload shows its progress and can be cancelled', async () => {
+  const cdp = await p.context().newCDPSession(p);
+  await cdp.send('Network.enable');
+  await cdp.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 900_000 });
+  await p.locator('input[type=file]').setInputFiles(archive('large.tar.gz', 30_000_000));
+  await p.getByText(/left/).waitFor();
+  await shoot(p, 'state-upload');
+  await p.getByRole('button', { name: 'Cancel' }).click();
+  await p.getByText('nothing was kept').waitFor();
+  await cdp.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+});
+
+await step('a rollback is one click', async () => {
+  await p.goto(base + php + '/code');
+  await p.getByRole('button', { name: /^Roll back to/ }).click();
+  await p.getByText(/serves\.$/).first().waitFor({ timeout: 20_000 });
+});
+
+await step('hostile texts stay texts', async () => {
+  await p.goto(base + php + '/code');
+  const evil = '<img src=x onerror="document.title=1"><script>document.title=1</script>{@html 1}';
+  await api(`${php}/versions?filename=${encodeURIComponent('"><svg onload=alert(1)>.zip')}&description=${encodeURIComponent(evil)}`, { method: 'POST', body: 'PK' });
+  await p.getByText(evil).waitFor();
+  assert.equal(await p.locator('main img').count(), 0);
+  assert.notEqual(await p.title(), '1');
+});
+
+await step('the palette finds and goes, by keyboard alone', async () => {
+  await p.keyboard.press('Control+k');
+  await p.keyboard.type('wiki log');
+  await shoot(p, 'state-palette');
+  await p.keyboard.press('Enter');
+  await p.waitForURL(/wiki\/services\/dokuwiki\/logs/);
+});
+
+await step('a selection in a followed log survives, and the filter filters', async () => {
+  await p.locator('.log .block > div').nth(3).waitFor();
+  await p.getByRole('button', { name: 'Pause' }).click();
+  await p.locator('.log .block > div').first().evaluate((el) => getSelection().selectAllChildren(el));
+  const before = await p.evaluate(() => getSelection().toString());
+  await p.getByRole('button', { name: /Go on/ }).click();
+  await p.waitForFunction(() => document.querySelectorAll('.log .block > div').length > 405);
+  assert.equal(await p.evaluate(() => getSelection().toString()), before);
+  await p.getByPlaceholder('Filter lines').fill('slow request');
+  await p.waitForFunction(() => [...document.querySelectorAll('.log .block > div')].every((d) => d.textContent.includes('slow request')));
+});
+
+await step('a dropped folder becomes an archive that tar can read', async () => {
+  await p.goto(base + php + '/code');
+  await p.evaluate(() => {
+    const file = (name, text) => ({ isFile: true, isDirectory: false, name, file: (ok) => ok(new File([text], name, { lastModified: 1_700_000_000_000 })) });
+    const folder = (name, entries) => ({ isFile: false, isDirectory: true, name, createReader: () => { let left = [entries, []]; return { readEntries: (ok) => ok(left.shift() ?? []) }; } });
+    const tree = folder('site', [file('index.php', '<?php echo 1;'), folder('lib', [file('ä'.repeat(60) + '.php', 'long name')])]);
+    const event = new DragEvent('drop', { bubbles: true, cancelable: true });
+    Object.defineProperty(event, 'dataTransfer', { value: { types: ['Files'], items: [{ webkitGetAsEntry: () => tree }], files: [] } });
+    window.dispatchEvent(event);
+  });
+  const [, id] = /stored as (code-\w+)/.exec(await p.getByText('site.tar was stored').innerText());
+  const body = Buffer.from(await p.evaluate(async (path) => [...new Uint8Array(await (await fetch(path)).arrayBuffer())], `/api/v1${php}/versions/${id}/download`));
+  const list = spawn('tar', ['tf', '-'], { env: { ...process.env, LC_ALL: 'C.UTF-8' } });
+  let out = '';
+  list.stdout.on('data', (d) => (out += d));
+  list.stdin.end(body);
+  await new Promise((r) => list.on('close', r));
+  assert.deepEqual(out.trim().split('\n').sort(), ['index.php', 'lib/' + 'ä'.repeat(60) + '.php']);
+});
+await step('an ended session leads to signing in, and back', async () => {
+  await api('/session', { method: 'DELETE' });
+  await p.goto(base + '/users');
+  await p.getByRole('button', { name: 'Sign in' }).waitFor();
+});
+
+await step('two hundred applications stay quick, on a phone of 360 pixels', async () => {
+  await stop();
+  await start('many');
+  const phone = await page(browser, 'phone', 'dark', faults);
+  await phone.setViewportSize({ width: 360, height: 740 });
+  await signIn(phone);
+  const began = Date.now();
+  await phone.goto(base + '/applications');
+  await phone.getByRole('heading', { name: 'Applications', level: 1 }).waitFor();
+  await phone.getByPlaceholder('Search  /').fill('load-199');
+  await phone.getByRole('link', { name: 'load-199' }).waitFor();
+  assert.ok(Date.now() - began < 4000, `it took ${Date.now() - began} ms`);
+  assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), 360);
+  await phone.goto(base + '/instances');
+  await phone.getByText(/instances of all/).waitFor();
+  await shoot(phone, 'state-many-phone');
+});
+
+await step('an empty installation leads on', async () => {
+  await stop();
+  await start('empty');
+  const first = await page(browser, 'desktop', 'light', faults);
+  await signIn(first);
+  await first.getByText('Your first application').waitFor();
+  await shoot(first, 'state-empty-overview');
+  await first.goto(base + '/applications');
+  await first.getByText('Create your first application').waitFor();
+  await shoot(first, 'state-empty');
+});
+
+await browser.close();
+await stop();
+for (const f of faults) console.log('FAULT', f);
+process.exit(failures.length || faults.length ? 1 : 0);
