@@ -79,7 +79,7 @@ func (c *code) fetch(ctx context.Context, director *rpc.Client, v api.CodeVersio
 	if got := hex.EncodeToString(sum.Sum(nil)); got != v.SHA256 {
 		return fmt.Errorf("the director sent %s instead", got[:8])
 	}
-	return archive.Unpack(ctx, f.Name(), dir, v.Strip, c.uid, c.gid, archive.DefaultLimits())
+	return archive.Unpack(ctx, f.Name(), dir, v.Strip, c.uid, c.gid, archive.Limits{})
 }
 
 // keep removes the versions that no configuration names any more.

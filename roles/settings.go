@@ -1,0 +1,198 @@
+package roles
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"gopkg.in/yaml.v3"
+
+	"nutshell/cloud"
+	"nutshell/imagebuild"
+	"nutshell/roles/api"
+	"nutshell/roles/director"
+	"nutshell/roles/internal/config"
+)
+
+const configFlag = "config"
+
+// settingFlags are one flag per key of the configuration.
+func settingFlags() []cli.Flag {
+	flags := []cli.Flag{&cli.PathFlag{Name: configFlag, Usage: "read this file or directory instead of the usual ones"}}
+	defaults, err := config.Load(config.Sources{})
+	if err != nil {
+		panic("roles: the built-in defaults are wrong: " + err.Error())
+	}
+	for _, e := range defaults.Show() {
+		if strings.HasPrefix(e.Key, "client.") || e.Key == "clouds" {
+			continue // the client's options have flags of their own; clouds have too many fields for one
+		}
+		usage := e.Help
+		if e.Value != "" {
+			usage += " (default " + e.Value + ")"
+		}
+		flags = append(flags, &cli.StringFlag{Name: config.Flag(e.Key), Usage: usage})
+	}
+	return flags
+}
+
+// loadSettings reads the configuration, flags strongest.
+func loadSettings(x *cli.Context) (*config.Config, error) {
+	sources, err := config.Standard(os.Geteuid(), os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	if path := x.Path(configFlag); path != "" {
+		sources.Files = []string{path}
+		if st, err := os.Stat(path); err == nil && st.IsDir() {
+			if sources.Files, err = config.FilesIn(path); err != nil {
+				return nil, err
+			}
+		}
+	}
+	sources.Flags = map[string]string{}
+	defaults, err := config.Load(config.Sources{})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range defaults.Show() {
+		if name := config.Flag(e.Key); x.IsSet(name) && !strings.HasPrefix(e.Key, "client.") {
+			sources.Flags[e.Key] = x.String(name)
+		}
+	}
+	return config.Load(sources)
+}
+
+// configCommand shows the configuration.
+func (p *Program) configCommand() *cli.Command {
+	show := &cli.Command{Name: "show", Usage: "print each effective value and where it came from", Flags: settingFlags(),
+		Description: "Weakest first: built-in default, /etc/nutshell/nutshell.yaml and nutshell.d/*.yaml (~/.config/nutshell for\nan ordinary user), NUTSHELL_… in the environment, flags.\n\nExample: nutshell config show -o json",
+		Action: func(x *cli.Context) error {
+			c, err := loadSettings(x)
+			if err != nil {
+				return err
+			}
+			return p.printEntries(x.String("output"), c.Show())
+		}}
+	return &cli.Command{Name: "config", Usage: "the configuration of this machine", Category: "this machine", Subcommands: []*cli.Command{show}, HideHelpCommand: true}
+}
+
+func (p *Program) printEntries(format string, entries []config.Entry) error {
+	if handled, err := p.printData(format, entries); handled {
+		return err
+	}
+	width := 0
+	for _, e := range entries {
+		width = max(width, len(e.Key))
+	}
+	for _, e := range entries {
+		value := e.Value
+		if value == "" {
+			value = "-"
+		}
+		fmt.Fprintf(p.Stdout, "%-*s  %-24s  # %s\n", width, e.Key, value, e.Origin)
+	}
+	return nil
+}
+
+// printData prints for programs; a table is the caller's.
+func (p *Program) printData(format string, data any) (handled bool, err error) {
+	switch format {
+	case "json":
+		e := json.NewEncoder(p.Stdout)
+		e.SetIndent("", "  ")
+		return true, e.Encode(data)
+	case "yaml":
+		return true, yaml.NewEncoder(p.Stdout).Encode(data)
+	}
+	return false, nil
+}
+
+// newDirector makes the director that the configuration describes.
+func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.Logger) (*director.Director, []director.CloudConfig, error) {
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Instances run below it under other accounts, who may pass but not look.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, nil, &api.Error{Code: api.CodeUnavailable, Op: "make", Object: "data directory " + dir, Err: err, Hint: "choose another by --data-dir"}
+	}
+	clouds, err := p.chooseClouds(ctx, c, dir, binary, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	images, err := imagebuild.New(imagebuild.Config{Dir: filepath.Join(dir, "images"), Log: log, Suite: suiteOf(c), Mirror: c.Image.Mirror})
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
+		Layers: images.Layers, UI: p.UI, Binary: binary, Now: time.Now, Log: log,
+		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
+			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
+	return d, clouds, err
+}
+
+// suiteOf leaves the choice to the image store unless somebody chose.
+func suiteOf(c *config.Config) string {
+	if c.Origin("image.suite") == "default" {
+		return ""
+	}
+	return c.Image.Suite
+}
+
+// chooseClouds takes the configured clouds, or the local cloud that works
+// here: containers for root, processes otherwise.
+func (p *Program) chooseClouds(ctx context.Context, c *config.Config, dir, binary string, log *slog.Logger) ([]director.CloudConfig, error) {
+	var list []director.CloudConfig
+	for _, k := range c.Clouds {
+		list = append(list, director.CloudConfig{Name: k.Name, Driver: k.Driver, Options: k.Options})
+	}
+	if len(list) > 0 {
+		return list, nil
+	}
+	driver := "process"
+	if runtime.GOOS == "linux" && os.Geteuid() == 0 {
+		err := p.checkDriver(ctx, "lxc", dir, binary, log)
+		if err == nil {
+			driver = "lxc"
+		} else {
+			fmt.Fprintln(p.Stderr, "containers cannot be used here, so instances are plain processes without isolation:", err)
+		}
+	}
+	return []director.CloudConfig{{Name: "default", Driver: driver}}, nil
+}
+
+func (p *Program) checkDriver(ctx context.Context, name, dir, binary string, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	probe, err := os.MkdirTemp(dir, "check-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(probe) }()
+	d, err := p.Clouds.Open(name, cloud.Config{Name: "check", Installation: "check000", Dir: probe, Binary: binary, Log: log})
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Check(ctx), closeDriver(ctx, d))
+}
+
+func closeDriver(ctx context.Context, d cloud.Driver) error {
+	if c, ok := d.(cloud.Closer); ok {
+		return c.Close(ctx)
+	}
+	return nil
+}
