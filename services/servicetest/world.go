@@ -24,7 +24,7 @@ import (
 
 // World is one service and its instances. It implements services.Host.
 type World struct {
-	T       *testing.T
+	T       testing.TB
 	Kind    services.Kind
 	Manager services.Manager
 	Files   map[string]map[string]string // code versions by id; code-default is there
@@ -40,7 +40,7 @@ type World struct {
 }
 
 // New makes a world with no instances. Everything in it ends with the test.
-func New(t *testing.T, k services.Kind) *World {
+func New(t testing.TB, k services.Kind) *World {
 	t.Helper()
 	w := &World{T: t, Kind: k, dir: t.TempDir(), machine: map[string]*machine{}, Files: map[string]map[string]string{"code-default": k.DefaultCode}}
 	for d := w.dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
