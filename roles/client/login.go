@@ -109,7 +109,7 @@ func (r *call) confirmCA(conn connection) (string, error) {
 	if conn.CA != "" {
 		fmt.Fprintln(r.o.Stderr, "WARNING: this is not the CA that was trusted for this address so far.")
 	}
-	fmt.Fprintf(r.o.Stderr, "The CA of %s has the SHA-256 fingerprint\n  %s\n", conn.URL, showFingerprint(got))
+	fmt.Fprintf(r.o.Stderr, "The CA of %s has the fingerprint\n  %s\n", conn.URL, showFingerprint(got))
 	answer, err := r.ask("Is it the one that the director printed when it started? (yes/no) ")
 	if err != nil {
 		return "", err

@@ -138,7 +138,7 @@ func TestLoginIsRefused(t *testing.T) {
 		{"nobody-to-ask", "", fakePassword, "add --fingerprint " + good, 3},
 		{"other-fingerprint", " --fingerprint " + strings.Repeat("ab", 32), fakePassword, "not the one given", 3},
 		{"wrong-password", " --fingerprint " + good, "wrong", "name or password is wrong", 3},
-		{"right", " --fingerprint sha256:" + strings.ToUpper(showFingerprint(good)), fakePassword, "Signed in", 0},
+		{"right", " --fingerprint SHA256:" + strings.ToUpper(good[:8]+":"+good[8:]), fakePassword, "Signed in", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out bytes.Buffer

@@ -17,14 +17,9 @@ func cleanFingerprint(s string) string {
 	return strings.NewReplacer(":", "", " ", "").Replace(s)
 }
 
-// showFingerprint groups a fingerprint so that people can compare it.
-func showFingerprint(s string) string {
-	var groups []string
-	for ; len(s) > 4; s = s[4:] {
-		groups = append(groups, s[:4])
-	}
-	return strings.Join(append(groups, s), ":")
-}
+// showFingerprint writes a fingerprint as the director prints it, so that
+// people can compare them letter by letter.
+func showFingerprint(s string) string { return "sha256:" + s }
 
 // trust makes the TLS settings that accept the director with the pinned root
 // only, under whatever name it is reached. Without a pin the machine's own
