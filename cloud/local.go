@@ -126,7 +126,8 @@ func ReadStat(pid int) (Stat, error) {
 }
 
 // SaveState writes v as JSON so that the file is the old or the new one at
-// any moment, also when the machine loses power.
+// any moment, also when the machine loses power. A path has one writer at a
+// time.
 func SaveState(path string, v any) error { return save(path, v, true) }
 
 // SaveRuntime is SaveState for what means nothing after a reboot, such as
@@ -138,7 +139,8 @@ func save(path string, v any, sync bool) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	// Always the same name: what a killed writer leaves, the next one replaces.
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

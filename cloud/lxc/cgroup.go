@@ -22,7 +22,7 @@ func unified() bool {
 // cgroup is the control group of an instance, or of all for "", relative to
 // each hierarchy's root.
 func (d *driver) cgroup(name string) string {
-	return filepath.Join("nutshell-"+d.c.Installation, name)
+	return filepath.Join("nutshell-"+d.tag, name)
 }
 
 // pivot is where a monitor goes to remove its own control group.

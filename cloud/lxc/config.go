@@ -24,7 +24,7 @@ const (
 // The root file system is mounted at the same path for every instance: each
 // sees its own, in a mount namespace of its own. /run is open to all users,
 // as the container's root, who is none of ours, must be able to get there.
-func (d *driver) stage() string { return "/run/nutshell/" + d.c.Installation }
+func (d *driver) stage() string { return "/run/nutshell/" + d.tag }
 func (d *driver) root() string  { return d.stage() + "/root" }
 
 // containerConfig is the container's liblxc configuration.

@@ -28,7 +28,7 @@ func TestOptions(t *testing.T) {
 		{"unknown", "bridge", "br0", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := cloud.Config{Installation: "test0001", Dir: t.TempDir(), Binary: "/bin/true", Log: slog.New(slog.DiscardHandler)}
+			cfg := cloud.Config{Name: "default", Installation: "test0001", Dir: t.TempDir(), Binary: "/bin/true", Log: slog.New(slog.DiscardHandler)}
 			if c.key != "" {
 				cfg.Options = map[string]string{c.key: c.value}
 			}
@@ -99,7 +99,7 @@ func TestResolvers(t *testing.T) {
 }
 
 func TestNamesFit(t *testing.T) {
-	d := &driver{c: cloud.Config{Installation: "abcdefgh"}}
+	d := &driver{tag: "abcdefgh"}
 	if err := d.net.init(d, ""); err != nil {
 		t.Fatal(err)
 	}

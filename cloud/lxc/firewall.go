@@ -19,7 +19,7 @@ import (
 var directorPorts = []uint16{5555, 2222}
 
 func (n *network) table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: "nutshell_" + n.d.c.Installation}
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: "nutshell_" + n.d.tag}
 }
 
 // firewall writes the table anew, in one transaction:

@@ -23,6 +23,7 @@ import (
 type driver struct {
 	c     cloud.Config
 	log   *slog.Logger
+	tag   string // in the names of all that we make outside our directory
 	names cloud.Names
 	users users
 	net   network
@@ -52,7 +53,12 @@ func New(c cloud.Config) (cloud.Driver, error) {
 	if strings.ContainsAny(c.Dir, "\n\r") {
 		return nil, fmt.Errorf("%w: directory %q", cloud.ErrInvalid, c.Dir)
 	}
-	d := &driver{c: c, log: c.Log.With("cloud", c.Name), mode: privilegeAuto, tool: &helper{}}
+	d := &driver{c: c, log: c.Log.With("cloud", c.Name), tag: c.Installation, mode: privilegeAuto, tool: &helper{}}
+	// Two clouds of one installation must not meet, and no tag may be the
+	// beginning of another.
+	if c.Name != "default" || len(c.Installation) != 8 {
+		d.tag = fmt.Sprintf("%08x", hash(c.Installation+"/"+c.Name))
+	}
 	if m, ok := c.Options["privileged"]; ok {
 		d.mode = privilege(m)
 	}
@@ -64,7 +70,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 	if err := d.net.init(d, c.Options["subnet"]); err != nil {
 		return nil, err
 	}
-	d.users.init(c.Installation)
+	d.users.init(d.tag)
 	return d, nil
 }
 

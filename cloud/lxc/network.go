@@ -75,6 +75,9 @@ func (n *network) load() error {
 			return err
 		}
 	}
+	if n.wanted.IsValid() && n.wanted != n.plan.Subnet {
+		n.d.log.Warn("option subnet is used when the last instance is gone", "wanted", n.wanted, "used", n.plan.Subnet)
+	}
 	n.read = true
 	return cloud.SaveState(n.file(), n.plan)
 }
@@ -101,7 +104,7 @@ func (n *network) choose() (netip.Prefix, error) {
 		return n.wanted, nil
 	}
 	for i := range uint32(64) {
-		second := 192 + (hash(n.d.c.Installation)+i)%64
+		second := 192 + (hash(n.d.tag)+i)%64
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(second), 0, 0}), 16)
 		if _, ok := free(p); ok {
 			return p, nil
@@ -133,13 +136,13 @@ func (n *network) used() ([]netip.Prefix, error) {
 }
 
 // prefix begins the names of all our bridges.
-func (n *network) prefix() string         { return "nsh" + n.d.c.Installation }
+func (n *network) prefix() string         { return "nsh" + n.d.tag }
 func (n *network) bridge(slot int) string { return n.prefix() + strconv.Itoa(slot) }
 
 // veth is the host's end of an instance's cable. The kernel removes it with
 // the other end.
 func (n *network) veth(name string) string {
-	return fmt.Sprintf("nv%08x%04x", hash(n.d.c.Installation+"/"+name), hash(name)&0xffff)
+	return fmt.Sprintf("nv%08x%04x", hash(n.d.tag+"/"+name), hash(name)&0xffff)
 }
 
 // at is an address of the slot's /24.

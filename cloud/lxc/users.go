@@ -20,10 +20,10 @@ type users struct {
 	held  map[int]*os.File // user namespaces by slot
 }
 
-func (u *users) init(installation string) {
+func (u *users) init(tag string) {
 	// Above what adduser, subuid (from 100000) and systemd-nspawn's first
 	// choice use, below 2^31, which some programs take for the end.
-	u.first = 1_300_000_000 + int(hash(installation)%32)*256*idRange
+	u.first = 1_300_000_000 + int(hash(tag)%32)*256*idRange
 	u.first -= u.first % idRange
 	u.held = map[int]*os.File{}
 }
