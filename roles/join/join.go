@@ -193,8 +193,9 @@ func refused(err error) bool {
 	switch api.CodeOf(err) {
 	case api.CodeInvalid, api.CodeUnauthorized, api.CodeForbidden, api.CodeNotFound, api.CodeConflict:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -43,7 +43,7 @@ func (j *Joined) Renew(ctx context.Context) error {
 		}
 		j.o.Log.Warn("certificate not renewed yet", "error", err, "retry_in", wait, "expires", j.Credentials.NotAfter())
 		// Not all at the same moment when a director comes back.
-		if err := sleep(ctx, wait/2+rand.N(wait)); err != nil {
+		if err := sleep(ctx, wait/2+rand.N(wait)); err != nil { //nolint:gosec // only spreads the tries
 			return err
 		}
 		wait = min(2*wait, renewBackoff)

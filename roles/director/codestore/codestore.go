@@ -234,7 +234,7 @@ func (s *Store) space() (free, keep int64, err error) {
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return 0, 0, err
 	}
-	size := int64(st.Bsize)
+	size := int64(st.Bsize)                                                              //nolint:unconvert // it is 32 bits wide on some machines
 	return int64(st.Bavail) * size, min(reserve, int64(st.Blocks)*size/reservePart), nil //nolint:gosec // no disk has 2^63 bytes
 }
 

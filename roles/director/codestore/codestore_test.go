@@ -144,7 +144,7 @@ func TestDiskFull(t *testing.T) {
 	if err := unix.Mount("nutshell-test", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skip("cannot mount a small file system: ", err) // not root
 	}
-	defer unix.Unmount(dir, 0) //nolint:errcheck // the test ends
+	defer unix.Unmount(dir, 0)
 	s := open(t, dir)
 	kept, err := s.Put(context.Background(), strings.NewReader("small"), 0)
 	if err != nil {

@@ -69,7 +69,7 @@ func Inspect(ctx context.Context, path string, limits Limits) (Info, error) {
 	if err != nil {
 		return Info{}, readError(path, err)
 	}
-	defer a.file.Close() //nolint:errcheck // only read
+	defer a.file.Close()
 	info := Info{Format: a.format}
 	t := newTree(limits, a.size)
 	err = a.walk(ctx, func(e entry, body io.Reader) error {

@@ -81,7 +81,7 @@ func isTar(head []byte) bool {
 			b = ' '
 		}
 		unsigned += int64(b)
-		signed += int64(int8(b)) //nolint:gosec // some old tars summed signed bytes
+		signed += int64(int8(b)) // some old tars summed signed bytes
 	}
 	return want == unsigned || want == signed
 }

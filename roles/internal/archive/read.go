@@ -44,7 +44,7 @@ func open(path string, limits Limits) (*reader, error) {
 	r := &reader{file: f, limits: limits}
 	head := make([]byte, HeadBytes)
 	n, err := io.ReadFull(f, head)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
 	if err == nil {
@@ -57,7 +57,7 @@ func open(path string, limits Limits) (*reader, error) {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		f.Close() //nolint:errcheck // only read
+		f.Close()
 		return nil, err
 	}
 	return r, nil
@@ -116,11 +116,11 @@ func (r *reader) walkTar(m *meter, v visit) error {
 	for first := true; ; first = false {
 		h, err := t.Next()
 		switch {
-		case err == io.EOF && !first && m.zeros < 512:
+		case errors.Is(err, io.EOF) && !first && m.zeros < 512:
 			return io.ErrUnexpectedEOF // no end mark: it was cut off between two files
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
-		case first && r.format != Tar && (errors.Is(err, tar.ErrHeader) || err == io.ErrUnexpectedEOF && m.ended):
+		case first && r.format != Tar && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && m.ended):
 			return refusef(formats, "there is no tar archive in the %s file", strings.TrimPrefix(string(r.format), "tar."))
 		case err != nil:
 			return err
@@ -192,7 +192,7 @@ func (r *reader) walkZip(ctx context.Context, v visit) error {
 		if f.UncompressedSize64 > math.MaxInt64 {
 			return refuse("a size in it cannot be", "make the archive again")
 		}
-		e.size = int64(f.UncompressedSize64) //nolint:gosec // checked above
+		e.size = int64(f.UncompressedSize64)
 		switch mode := f.Mode(); {
 		case mode.IsDir() || strings.HasSuffix(name, "/"):
 			e.kind = kindDir
@@ -221,7 +221,7 @@ func visitZip(f *zip.File, e entry, total *meter, v visit) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	if e.kind == kindSymlink {
 		target, err := io.ReadAll(io.LimitReader(body, maxPath+1))
 		if err != nil {
@@ -271,7 +271,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	n, err := m.r.Read(p)
 	m.n += int64(n)
-	m.ended = err == io.EOF
+	m.ended = errors.Is(err, io.EOF)
 	run := len(p[:n]) - len(bytes.TrimRight(p[:n], "\x00"))
 	if run == n {
 		run += m.zeros

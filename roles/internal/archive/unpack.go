@@ -34,7 +34,7 @@ func Unpack(ctx context.Context, path, dir, strip string, uid, gid int, limits L
 	if err != nil {
 		return readError(path, err)
 	}
-	defer a.file.Close() //nolint:errcheck // only read
+	defer a.file.Close()
 	removeLeftovers(dir)
 	temp, err := os.MkdirTemp(filepath.Dir(dir), partialPrefix(dir))
 	if err != nil {
@@ -74,7 +74,7 @@ func writeTree(ctx context.Context, a *reader, temp, strip string, uid, gid int)
 	if err != nil {
 		return err
 	}
-	defer root.Close() //nolint:errcheck // a directory handle
+	defer func() { _ = root.Close() }()
 	w := &writer{root: root, uid: uid, gid: gid, buffer: make([]byte, 128<<10)}
 	t := newTree(a.limits, a.size)
 	err = a.walk(ctx, func(e entry, body io.Reader) error {

@@ -15,7 +15,7 @@ import (
 func checkXz(f io.ReaderAt, size int64) error {
 	s := &xzScan{in: bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 64<<10)}
 	for s.err == nil {
-		if _, err := s.in.Peek(1); err == io.EOF {
+		if _, err := s.in.Peek(1); errors.Is(err, io.EOF) {
 			return nil
 		}
 		if s.peek() == 0 { // stream padding

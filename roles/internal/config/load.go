@@ -184,16 +184,16 @@ func (l *loader) file(path string) error {
 	if err != nil {
 		return wrong(path, "file", "%v", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	d := yaml.NewDecoder(io.LimitReader(f, maxFile))
 	var doc, more yaml.Node
 	switch err := d.Decode(&doc); {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil // empty, or comments only
 	case err != nil:
 		return wrong(path, "file", "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
-	if d.Decode(&more) != io.EOF {
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
 		return wrong(path, "file", "there is a second YAML document in it")
 	}
 	at := func(n *yaml.Node) string { return fmt.Sprintf("%s:%d", path, n.Line) }

@@ -120,7 +120,7 @@ func TestClockThatIsBehind(t *testing.T) {
 	if d.Now().Before(d.Issued()) {
 		t.Errorf("the time %v is before the certificate was made, %v", d.Now(), d.Issued())
 	}
-	se, ce, _ := hands(t, a.ServerTLS(localhost), ClientTLS(d, Director))
+	_, se, ce := hands(t, a.ServerTLS(localhost), ClientTLS(d, Director))
 	if se != nil || ce != nil {
 		t.Errorf("a member whose clock says 1970 cannot connect: %v, %v", se, ce)
 	}
@@ -153,7 +153,7 @@ func TestRenewalWhileInUse(t *testing.T) {
 	}()
 	client := ClientTLS(member(t, a, manager3), AgentOf(3, "a3-s1-k"))
 	for range 20 {
-		if se, ce, _ := hands(t, config, client); se != nil || ce != nil {
+		if _, se, ce := hands(t, config, client); se != nil || ce != nil {
 			t.Fatalf("server %v, client %v", se, ce)
 		}
 	}

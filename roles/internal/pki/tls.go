@@ -187,7 +187,7 @@ func FetchRoot(ctx context.Context, address string) (rootPEM []byte, rootSHA256 
 	if err != nil {
 		return nil, "", err
 	}
-	defer conn.Close() //nolint:errcheck // nothing was sent
+	defer conn.Close()
 	certs := conn.(*tls.Conn).ConnectionState().PeerCertificates
 	root := certs[len(certs)-1]
 	if !root.IsCA || root.CheckSignatureFrom(root) != nil {

@@ -15,7 +15,7 @@ import (
 
 // hands makes both ends of a connection shake hands and returns both errors
 // and what the server saw.
-func hands(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, seen tls.ConnectionState) {
+func hands(t *testing.T, server, client *tls.Config) (seen tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,7 +51,7 @@ func hands(t *testing.T, server, client *tls.Config) (serverErr, clientErr error
 	}
 	raw.Close()
 	<-done
-	return serverErr, clientErr, seen
+	return seen, serverErr, clientErr
 }
 
 func member(t *testing.T, a *Authority, id api.Identity) *Credentials {
@@ -86,7 +86,6 @@ var (
 	manager4 = api.Identity{Role: api.RoleManager, Application: 4, Name: "a4-s0-m"}
 	agent3   = api.Identity{Role: api.RoleAgent, Application: 3, Service: 1, Name: "a3-s1-k"}
 	agent4   = api.Identity{Role: api.RoleAgent, Application: 4, Service: 1, Name: "a4-s1-k"}
-	director = api.Identity{Role: api.RoleDirector}
 )
 
 func localhost() []string { return []string{"127.0.0.1", "localhost"} }
@@ -127,7 +126,7 @@ func TestWhoMayTalkToWhom(t *testing.T) {
 		{"pinned-root-sent-but-not-used", mixed(t, foreign, a), PinnedTLS(a.RootSHA256()), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			se, ce, _ := hands(t, c.server, c.client)
+			_, se, ce := hands(t, c.server, c.client)
 			if ok := se == nil && ce == nil; ok != c.ok {
 				t.Errorf("got server %v, client %v, want success %v", se, ce, c.ok)
 			}
@@ -165,7 +164,7 @@ func TestDirectorSeesWhoCalls(t *testing.T) {
 	a.Denied = func(id api.Identity) bool { _, ok := denied.Load(id.Name); return ok }
 	server := a.ServerTLS(localhost)
 	see := func(c *tls.Config) (tls.ConnectionState, bool) {
-		se, ce, cs := hands(t, server, c)
+		cs, se, ce := hands(t, server, c)
 		return cs, se == nil && ce == nil
 	}
 
@@ -202,7 +201,7 @@ func TestDirectorSeesWhoCalls(t *testing.T) {
 
 func TestPeerIdentityNeedsAVerifiedChain(t *testing.T) {
 	a := newAuthority(t, "i1")
-	_, _, cs := hands(t, ServerTLS(member(t, a, agent3), ManagerOf(3)), ClientTLS(member(t, a, manager3), AgentOf(3, "a3-s1-k")))
+	cs, _, _ := hands(t, ServerTLS(member(t, a, agent3), ManagerOf(3)), ClientTLS(member(t, a, manager3), AgentOf(3, "a3-s1-k")))
 	if id, ok := PeerIdentity(&cs); !ok || id.Name != manager3.Name {
 		t.Errorf("got %v %v", id, ok)
 	}
