@@ -34,7 +34,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 	of := func(name, usage, args string, do func(*call, api.Application, api.Service) error, flags ...cli.Flag) {
 		list = append(list, c.ofKind(kind, name, usage, args, onService(do), flags...))
 	}
-	list = append(list, c.ofKind(kind, "list", "services with their states", "", listServices,
+	list = append(list, c.ofKind(kind, "list", "services with their states", "[app_name_or_id]", listServices,
 		&cli.StringFlag{Name: "application", Aliases: []string{"a"}, Usage: "of this application only"}))
 	of("start", "start a service", one, startService, cloud())
 	of("stop", "stop a service and keep all it has", one, stopService)
@@ -82,7 +82,11 @@ func addService(r *call, kind string) error {
 
 func listServices(r *call) error {
 	path := "/services"
-	if name := r.String("application"); name != "" {
+	name := r.arg(argApp)
+	if name == "" {
+		name = r.String("application")
+	}
+	if name != "" {
 		a, err := r.findApplication(name)
 		if err != nil {
 			return err
