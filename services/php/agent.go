@@ -73,7 +73,7 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 		return struct {
 			web.TierData
 			Pages pagesData
-		}{web.TierData{Frame: f, Proxies: c.Proxies, Roots: roots}, p.pages("$public_port", c)}
+		}{web.Tier(f, c.Proxies, roots), p.pages("$public_port", c)}
 	})
 }
 

@@ -56,6 +56,7 @@ type Agent struct {
 	templates     *template.Template
 	proxy, static *Nginx
 	site          Link
+	denied        deniedDirs
 
 	applying sync.Mutex
 	mu       sync.Mutex // guards what follows; Observe and Call come while Apply works
@@ -101,7 +102,7 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 	}
 	webHere := asked || oneOf(conf.Webs, c.Instance.ID)
 	if holds(Static) && webHere {
-		if err := a.static.ServeTemplate(ctx, a.templates, "static.tmpl", func(f Frame) any { return TierData{f, conf.Proxies, roots} }); err != nil {
+		if err := a.static.ServeTemplate(ctx, a.templates, "static.tmpl", func(f Frame) any { return Tier(f, conf.Proxies, roots) }); err != nil {
 			return err
 		}
 	}
@@ -159,7 +160,11 @@ func (a *Agent) roots(code []api.CodeVersion) ([]Root, error) {
 		if m := versionInPath.FindStringSubmatch(dir); m == nil || m[1] != v.ID {
 			return nil, fmt.Errorf("directory %s is not named by its code version %s", dir, v.ID)
 		}
-		roots = append(roots, Root{Version: v.ID, Dir: dir})
+		denied, err := a.denied.of(dir)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, Root{Version: v.ID, Dir: dir, Denied: denied})
 	}
 	return roots, nil
 }
@@ -182,6 +187,7 @@ func (a *Agent) applyProxy(ctx context.Context, conf Config, self string, roots 
 		return err
 	}
 	err = a.proxy.ServeTemplate(ctx, a.templates, "proxy.tmpl", func(f Frame) any {
+		f.Denied = deniedPattern(roots)
 		d := proxyData{Frame: f, Pages: pages, Root: a.site.Path, BodyMax: conf.BodyMax, ReadTimeout: conf.ReadTimeout}
 		if !only(conf.Webs, self) {
 			d.Webs = addresses(conf.Webs)

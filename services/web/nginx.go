@@ -56,6 +56,7 @@ type Frame struct {
 	Files          uint64 // that a worker may open
 	Loopback       bool   // peers see 127.0.0.1 unless connections are bound to Address
 	Mime           string // Debian's table of types
+	Denied         string // pattern of directories that visitors must not see
 }
 
 // Frame fills the frame for this nginx.

@@ -26,7 +26,10 @@ type Peer struct {
 }
 
 // Root is where this instance keeps a code version.
-type Root struct{ Version, Dir string }
+type Root struct {
+	Version, Dir string
+	Denied       []string // directories that visitors must not see
+}
 
 // Pages says how paths become pages, in nginx's words.
 type Pages struct {
@@ -50,6 +53,12 @@ type TierData struct {
 	Frame
 	Proxies []string // addresses; nobody else is answered
 	Roots   []Root
+}
+
+// Tier makes the data of a node behind proxies.
+func Tier(f Frame, proxies []string, roots []Root) TierData {
+	f.Denied = deniedPattern(roots)
+	return TierData{Frame: f, Proxies: proxies, Roots: roots}
 }
 
 func execute(t *template.Template, name string, data any) (string, error) {
