@@ -329,3 +329,26 @@ func TestCreateIsDeterministic(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestDefaultLimits(t *testing.T) {
+	if d := cmp.Diff(Limits{Files: 100_000, Bytes: 4 << 30, Names: 1000}, Limits{}.withDefaults()); d != "" {
+		t.Error(d)
+	}
+	path := onDisk(t, "a.tar", tarOf(t, file("a", "12345"), file("b", "12345"), file("c", "")))
+	for name, c := range map[string]struct {
+		limits Limits
+		want   api.Code
+	}{
+		"files-exactly": {Limits{Files: 3}, ""}, "one-file-too-many": {Limits{Files: 2}, api.CodeTooLarge},
+		"bytes-exactly": {Limits{Bytes: 10}, ""}, "one-byte-too-many": {Limits{Bytes: 9}, api.CodeTooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Inspect(context.Background(), path, c.limits); api.CodeOf(err) != c.want {
+				t.Errorf("got %v, want code %q", err, c.want)
+			}
+		})
+	}
+	if info, err := Inspect(context.Background(), path, Limits{Names: 2}); err != nil || len(info.Names) != 2 || info.Files != 3 {
+		t.Errorf("got %+v, %v", info, err)
+	}
+}
