@@ -272,13 +272,17 @@ func (s *suite) bootLog() {
 		s.t.Skip("the driver keeps no boot log")
 	}
 	i := s.must(s.spec("web-1"))[0]
-	r, err := c.BootLog(s.t.Context(), i.ID)
-	if err != nil {
-		s.t.Fatalf("BootLog: %v", err)
-	}
-	defer func() { _ = r.Close() }()
-	if b, err := io.ReadAll(r); err != nil || !strings.Contains(string(b), "guest started") {
-		s.t.Errorf("BootLog = %q, %v", b, err)
+	said := ""
+	for end := time.Now().Add(5 * time.Second); !strings.Contains(said, "guest started"); time.Sleep(5 * time.Millisecond) {
+		r, err := c.BootLog(s.t.Context(), i.ID)
+		if err != nil {
+			s.t.Fatalf("BootLog: %v", err)
+		}
+		b, err := io.ReadAll(r)
+		_ = r.Close()
+		if said = string(b); err != nil || time.Now().After(end) {
+			s.t.Fatalf("BootLog = %q, %v", said, err)
+		}
 	}
 	if _, err := c.BootLog(s.t.Context(), "../web-1"); err == nil {
 		s.t.Error("BootLog left the driver's directory")

@@ -5,10 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"nutshell/cloud"
 )
+
+// noUpper are file systems that overlayfs refuses for the files of an instance.
+var noUpper = []int64{unix.OVERLAYFS_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.V9FS_MAGIC}
 
 // Check says what is missing for containers here.
 func (d *driver) Check(ctx context.Context) error {
@@ -37,6 +43,10 @@ func (d *driver) Check(ctx context.Context) error {
 		if _, err := os.Stat("/sys/module/overlay"); err != nil {
 			return missing("the kernel has no overlayfs (modprobe overlay)")
 		}
+	}
+	var fsys unix.Statfs_t
+	if err := unix.Statfs(d.c.Dir, &fsys); err == nil && slices.Contains(noUpper, int64(fsys.Type)) {
+		return missing("%s lies on a file system that cannot take instances' files (overlay or network): choose another data directory", d.c.Dir)
 	}
 	f, err := os.CreateTemp(d.c.Dir, newPrefix+"*")
 	if err != nil {

@@ -443,6 +443,9 @@ func TestFallback(t *testing.T) {
 		t.Errorf("Launch without user namespaces, which are required = %v, %v", list, err)
 	}
 	b.Options = nil
+	if err := b.open(t, merged).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "another data directory") {
+		t.Errorf("Check of a directory on overlayfs = %v", err)
+	}
 	d, _ := b.driver(t)
 	i := b.up(t, d, "shop-1")[0]
 	if i.Tags["isolation"] != "privileged" {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +63,7 @@ func (h *helper) command(ctx context.Context, args ...string) (*exec.Cmd, error)
 	}
 	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), args...)
 	cmd.Args[0] = "nutshell-lxc"
+	cmd.WaitDelay = time.Second // should a monitor ever keep our pipe
 	// No PATH: where liblxc finds newuidmap it maps ids with it, which root need
 	// not, and which wants root's ranges in /etc/subuid. Ours lie far above any
 	// that adduser gives.

@@ -30,6 +30,9 @@ func assemble(o order.Start) error {
 		return err
 	}
 	binary, err := mapped(o.Binary, o.Owner)
+	if errors.Is(err, errUnmapped) {
+		binary, err = mapped(o.Binary, 0) // it will do when everybody may read it
+	}
 	if err != nil {
 		return err
 	}
