@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sys/unix"
 
 	"nutshell/roles/api"
 )
@@ -350,5 +351,21 @@ func TestDefaultLimits(t *testing.T) {
 	}
 	if info, err := Inspect(context.Background(), path, Limits{Names: 2}); err != nil || len(info.Names) != 2 || info.Files != 3 {
 		t.Errorf("got %+v, %v", info, err)
+	}
+}
+
+// TestUnpackOnAFullDisk fills a real, small file system.
+func TestUnpackOnAFullDisk(t *testing.T) {
+	mount := t.TempDir()
+	if err := unix.Mount("nutshell-test", mount, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skip("cannot mount a small file system: ", err) // not root
+	}
+	defer unix.Unmount(mount, 0)
+	path := onDisk(t, "big.tar", tarOf(t, file("small", "1"), file("big", strings.Repeat("x", 4<<20))))
+	if err := Unpack(context.Background(), path, filepath.Join(mount, "out"), "", -1, -1, Limits{}); api.CodeOf(err) != api.CodeNoSpace {
+		t.Errorf("got %v, want code no_space", err)
+	}
+	if left := listing(t, mount); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
