@@ -39,6 +39,7 @@ type Store struct {
 	mu        sync.Mutex
 	changed   chan struct{}   // closed and replaced after each commit
 	revisions map[int64]int64 // of applications, as committed
+	cache     serviceCache
 }
 
 // Open opens or creates the database in dir and brings its tables up to date.
@@ -172,7 +173,7 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return storeError(err)
 	}
-	tx := &Tx{View: View{q: inner}, tx: inner, now: s.now().UTC().Truncate(time.Microsecond), bumped: map[int64]bool{}}
+	tx := &Tx{View: View{q: inner}, tx: inner, now: s.now().UTC().Truncate(time.Microsecond), bumped: map[int64]bool{}, touched: map[int64]bool{}}
 	if err := fn(tx); err != nil {
 		_ = inner.Rollback()
 		return storeError(err)
@@ -186,6 +187,7 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 		_ = inner.Rollback()
 		return storeError(err)
 	}
+	s.cache.spoil(tx.touched)
 	s.wake(revisions)
 	for _, f := range tx.after {
 		f()
@@ -215,10 +217,11 @@ type View struct{ q querier }
 // Tx is a transaction under way. It reads what it has written.
 type Tx struct {
 	View
-	tx     *sql.Tx
-	now    time.Time
-	bumped map[int64]bool
-	after  []func()
+	tx      *sql.Tx
+	now     time.Time
+	bumped  map[int64]bool
+	touched map[int64]bool // applications whose services' rows changed
+	after   []func()
 }
 
 // Now is the one time of all that the transaction writes.
