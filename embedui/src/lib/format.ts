@@ -48,12 +48,12 @@ export function percent(part: number, whole: number): number {
   return whole > 0 ? Math.min(100, (100 * part) / whole) : 0;
 }
 
-/** words of an operation's kind: "service.scale" is "scale". */
-export function verb(kind: string): string {
-  return kind.split('.').pop() ?? kind;
+/** sentence begins with a capital, as titles and steps do on a page. */
+export function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** nearly is true for zero times, which Go sends for "never". */
+/** never is true for zero times, which Go sends where nothing happened. */
 export function never(time: string | undefined): boolean {
   return !time || time.startsWith('0001-');
 }

@@ -2,9 +2,13 @@
 import type { Application, Service, State } from './api';
 import { live } from './live.svelte';
 
-/** mine says whether a name is enough to find the application. */
+// A path that ends like a file's name would be looked for as a file, so what
+// has a dot in its name goes by its id there.
+const word = (name: string, id: number): string => (name.includes('.') ? String(id) : encodeURIComponent(name));
+
+/** ref is what stands for an application in a path: other people's go by id, because only one's own names are unique. */
 function ref(a: Application): string {
-  return a.owner === live.session?.user.name ? encodeURIComponent(a.name) : String(a.id);
+  return a.owner === live.session?.user.name ? word(a.name, a.id) : String(a.id);
 }
 
 export function applicationPath(a: Application): string {
@@ -13,7 +17,7 @@ export function applicationPath(a: Application): string {
 
 export function servicePath(s: Service, tab = ''): string {
   const a = live.applications.get(s.application);
-  return `/applications/${a ? ref(a) : s.application}/services/${encodeURIComponent(s.name)}${tab ? '/' + tab : ''}`;
+  return `/applications/${a ? ref(a) : s.application}/services/${word(s.name, s.id)}${tab ? '/' + tab : ''}`;
 }
 
 /** applicationApi and serviceApi use ids, so that a rename never breaks a request. */

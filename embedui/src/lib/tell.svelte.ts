@@ -1,6 +1,7 @@
 // Short messages about what happened, and the operations that this page began.
 import type { Operation, Problem } from './api';
 import { isOperation, problem } from './client';
+import { sentence } from './format';
 import { live } from './live.svelte';
 
 export interface Toast {
@@ -54,8 +55,8 @@ class Tell {
     const done = this.#mine.get(o.id);
     if (done === undefined) return;
     if (o.state === 'done') this.say(done, 'good', { operation: o.id });
-    else if (o.state === 'failed') this.say(o.error?.message ?? `${o.title} failed.`, 'bad', { hint: o.error?.hint ?? o.undone, operation: o.id });
-    else if (o.state === 'cancelled') this.say(`${o.title}: cancelled.`, 'plain', { hint: o.undone, operation: o.id });
+    else if (o.state === 'failed') this.say(o.error?.message ?? `${sentence(o.title)}: failed.`, 'bad', { hint: o.error?.hint ?? o.undone, operation: o.id });
+    else if (o.state === 'cancelled') this.say(`${sentence(o.title)}: cancelled.`, 'plain', { hint: o.undone, operation: o.id });
     else return;
     this.#mine.delete(o.id);
   }
