@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"syscall"
 	"text/template"
 
 	"nutshell/roles/api"
@@ -160,6 +161,9 @@ func (a *Agent) roots(code []api.CodeVersion) ([]Root, error) {
 		if m := versionInPath.FindStringSubmatch(dir); m == nil || m[1] != v.ID {
 			return nil, fmt.Errorf("directory %s is not named by its code version %s", dir, v.ID)
 		}
+		if err := a.reachable(dir); err != nil {
+			return nil, err
+		}
 		denied, err := a.denied.of(dir)
 		if err != nil {
 			return nil, err
@@ -167,6 +171,35 @@ func (a *Agent) roots(code []api.CodeVersion) ([]Root, error) {
 		roots = append(roots, Root{Version: v.ID, Dir: dir, Denied: denied})
 	}
 	return roots, nil
+}
+
+// reachable says which directory keeps the account of nginx and PHP away from
+// the code. Otherwise all that people see is 404.
+func (a *Agent) reachable(dir string) error {
+	name, uid, gid, drops := a.m.User()
+	if !drops {
+		return nil
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		enter := os.FileMode(0o001)
+		switch {
+		case ok && int(st.Uid) == uid:
+			enter = 0o100
+		case ok && int(st.Gid) == gid:
+			enter = 0o010
+		}
+		if info.Mode()&enter == 0 {
+			return &api.Error{Code: api.CodeUnavailable, Op: "serve", Object: "directory " + dir, Message: "the account " + name + " may not enter it", Hint: "chmod o+x " + dir + ", or keep Nutshell's data elsewhere"}
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
 }
 
 func (a *Agent) applyProxy(ctx context.Context, conf Config, self string, roots []Root) error {
