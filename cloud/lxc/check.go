@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,7 +33,9 @@ func (d *driver) Check(ctx context.Context) error {
 			return missing("%s/%s is missing: apt-get install lxc", shareDir, f)
 		}
 	}
-	if _, err := d.tool.version(ctx); err != nil {
+	if _, err := d.tool.version(ctx); errors.Is(err, cloud.ErrUnavailable) {
+		return err
+	} else if err != nil {
 		return missing("%w", err)
 	}
 	if len(hierarchies()) == 0 {
