@@ -248,12 +248,12 @@ func (s *Store) checkSpace(r recipe.Recipe) error {
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return fmt.Errorf("ask for free space in %s: %w", s.dir, err)
 	}
-	return spaceFor(r, s.dir, int64(st.Bavail)*st.Bsize)
+	return spaceFor(r, s.dir, st.Bavail*uint64(st.Bsize)) //nolint:gosec // a block size is positive
 }
 
-func spaceFor(r recipe.Recipe, dir string, free int64) error {
+func spaceFor(r recipe.Recipe, dir string, free uint64) error {
 	const mb = 1 << 20
-	if free >= r.SpaceMB*mb {
+	if free/mb >= r.SpaceMB {
 		return nil
 	}
 	return &api.Error{Code: api.CodeNoSpace, Op: "build image", Object: r.Name,

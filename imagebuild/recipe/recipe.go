@@ -38,7 +38,7 @@ type Recipe struct {
 	Files    map[string]File `yaml:"files" json:"files"`                 // written after the packages are installed
 	Empty    []string        `yaml:"empty" json:"empty"`                 // directories that keep their sub-directories but no file
 	Remove   []string        `yaml:"remove" json:"remove"`               // patterns of what goes in the end
-	SpaceMB  int64           `yaml:"space_mb" json:"-"`                  // free disk that building it needs
+	SpaceMB  uint64          `yaml:"space_mb" json:"-"`                  // free disk that building it needs
 }
 
 // File is one file that a recipe writes.

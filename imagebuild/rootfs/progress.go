@@ -8,10 +8,10 @@ import (
 // aptText reads what apt-get and dpkg print, as mmdebstrap --verbose passes
 // it on, and counts packages.
 type aptText struct {
-	report                Progress
-	packages, fetched     int
-	unpacked, configured  int
-	installing, announced bool
+	report               Progress
+	packages, fetched    int
+	unpacked, configured int
+	installing           bool
 }
 
 func (a *aptText) line(s string) {

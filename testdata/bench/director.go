@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,11 +20,11 @@ type director struct {
 	client *client
 	dir    string // its data
 	log    string
-	exited chan error
+	exited chan struct{} // closed when it has ended
 }
 
-// startDirector runs `nutshell up` on a free port with a data directory of its own.
-func startDirector(ctx context.Context, binary, data string) (*director, error) {
+// startDirector runs `nutshell up` with a data directory of its own.
+func startDirector(ctx context.Context, binary, data string, port int) (*director, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return nil, err
@@ -33,11 +32,7 @@ func startDirector(ctx context.Context, binary, data string) (*director, error) 
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return nil, err
 	}
-	port, err := freePort(ctx)
-	if err != nil {
-		return nil, err
-	}
-	d := &director{dir: data, log: filepath.Join(data, "bench.log"), exited: make(chan error, 1)}
+	d := &director{dir: data, log: filepath.Join(data, "bench.log"), exited: make(chan struct{})}
 	out, err := os.Create(d.log)
 	if err != nil {
 		return nil, err
@@ -47,7 +42,8 @@ func startDirector(ctx context.Context, binary, data string) (*director, error) 
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err // of a run before; the new one shall be waited for
 	}
-	d.cmd = exec.Command(binary, "up")
+	// It outlives ctx: it is stopped in order, when the measures have tidied up.
+	d.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, "up")
 	d.cmd.Env = append(os.Environ(), "NUTSHELL_DATA_DIR="+data, "NUTSHELL_LISTEN=:"+strconv.Itoa(port))
 	d.cmd.Stdout, d.cmd.Stderr = out, out
 	// Ctrl-C is ours to pass on, when the measures have tidied up.
@@ -55,7 +51,7 @@ func startDirector(ctx context.Context, binary, data string) (*director, error) 
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start Nutshell: %w (make build)", err)
 	}
-	go func() { d.exited <- d.cmd.Wait() }()
+	go func() { _ = d.cmd.Wait(); close(d.exited) }() // ProcessState says how
 	if err := d.ready(ctx, file); err != nil {
 		d.stop()
 		return nil, err
@@ -75,10 +71,9 @@ func (d *director) ready(ctx context.Context, file string) error {
 			}
 		}
 		select {
-		case err := <-d.exited:
-			d.exited <- err
+		case <-d.exited:
 			b, _ := os.ReadFile(d.log)
-			return fmt.Errorf("nutshell up ended: %v\n%s", err, lastLines(string(b), 15))
+			return fmt.Errorf("nutshell up ended (%s)\n%s", d.cmd.ProcessState, lastLines(string(b), 15))
 		case <-ctx.Done():
 			return fmt.Errorf("nutshell up does not answer: %w; its log is %s", last, d.log)
 		case <-time.After(20 * time.Millisecond):
@@ -95,15 +90,6 @@ func (d *director) stop() {
 		_ = d.cmd.Process.Kill()
 		<-d.exited
 	}
-}
-
-func freePort(ctx context.Context) (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // usage is what the kernel counted for a process.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"nutshell/roles/api"
 )
 
 // bench is one run.
@@ -52,11 +54,12 @@ func run() int {
 	duration := flag.Duration("duration", 10*time.Second, "of each load")
 	services := flag.Int("services", 10000, "services to list")
 	data := flag.String("data", "", "keep the data directory here, so that images are not built again")
+	port := flag.Int("port", api.DirectorPort, "the director listens on; containers reach no other")
 	write := flag.Bool("write", false, "write docs/bench/latest.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	rows, err := all(ctx, *binary, *data, *only, bench{duration: *duration, services: *services})
+	rows, err := all(ctx, *binary, *data, *only, *port, bench{duration: *duration, services: *services})
 	fmt.Print(table(rows))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -86,7 +89,7 @@ func names() []string {
 
 // all starts Nutshell and takes the measures. A measure that fails is a row
 // that says so; the others go on.
-func all(ctx context.Context, binary, data, only string, b bench) ([]row, error) {
+func all(ctx context.Context, binary, data, only string, port int, b bench) ([]row, error) {
 	dir, err := os.MkdirTemp("", "nutshell-bench-")
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func all(ctx context.Context, binary, data, only string, b bench) ([]row, error)
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return nil, err
 	}
-	b.director, err = startDirector(ctx, binary, data)
+	b.director, err = startDirector(ctx, binary, data, port)
 	if err != nil {
 		return nil, err
 	}
