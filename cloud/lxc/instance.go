@@ -338,7 +338,7 @@ func (d *driver) settle(ctx context.Context, r record, p processes) error {
 			return fmt.Errorf("monitor %d: %w", p.Monitor.PID, err)
 		}
 	}
-	return removeCgroups(ctx, d.cgroup(r.Name))
+	return errors.Join(removeCgroups(ctx, d.cgroup(r.Name)), removeIdleCgroups(d.pivot()), removeBareCgroup(d.cgroup("")))
 }
 
 // remove stops the container and removes its files, and its group's network
@@ -354,10 +354,7 @@ func (d *driver) remove(ctx context.Context, r record) error {
 	if err := d.net.leave(r, func() error { return os.Rename(d.dir(r.Name), gone) }); err != nil {
 		return err
 	}
-	if err := removeIdleCgroups(d.pivot()); err != nil {
-		return err
-	}
-	return errors.Join(os.RemoveAll(gone), removeBareCgroup(d.cgroup("")))
+	return os.RemoveAll(gone)
 }
 
 // lock takes the instance's lock file for one order. The helper holds it too
