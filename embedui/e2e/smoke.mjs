@@ -139,8 +139,8 @@ try {
   await step('an action answers for both instances', async () => {
     await p.getByRole('link', { name: 'Actions' }).click();
     await p.locator('form', { hasText: /hello/i }).first().getByRole('button').first().click();
-    await p.locator('.out pre').waitFor(long);
-    assert.equal((await p.locator('.out pre').innerText()).split('\n').filter((l) => /from/i.test(l)).length, 2);
+    await p.locator('.out pre').first().waitFor(long);
+    assert.equal((await p.locator('.out pre').first().innerText()).split('\n').filter((l) => /from/i.test(l)).length, 2);
   });
   await step('the log is there', async () => {
     await p.getByRole('link', { name: 'Logs', exact: true }).click();

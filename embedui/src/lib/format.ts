@@ -53,6 +53,12 @@ export function sentence(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** full is a text as a whole sentence: kinds and errors begin small and end without a stop. */
+export function full(text: string): string {
+  const t = sentence(text.trim());
+  return t === '' || /[.!?…:]$/.test(t) ? t : t + '.';
+}
+
 /** never is true for zero times, which Go sends where nothing happened. */
 export function never(time: string | undefined): boolean {
   return !time || time.startsWith('0001-');

@@ -1,5 +1,5 @@
 // Where things are: paths of the pages and of the API.
-import type { Application, Service, State } from './api';
+import type { Application, Operation, Service, State } from './api';
 import { live } from './live.svelte';
 
 // A path that ends like a file's name would be looked for as a file, so what
@@ -44,6 +44,18 @@ export function healthOf(a: Application): State {
   const states = [a.state, ...servicesOf(a.id).map((s) => s.state)];
   for (const worst of ['ERROR', 'PROLOGUE', 'ADAPTING', 'EPILOGUE'] as const) if (states.includes(worst)) return worst;
   return a.state;
+}
+
+/**
+ * underWay is the operation under way on a service, or with service 0 on the
+ * application itself. The operations know best: what a service says of its
+ * operation may be a moment old.
+ */
+export function underWay(application: number, service: number): Operation | undefined {
+  for (const o of live.operations.values()) {
+    if (o.application === application && o.service === service && (o.state === 'running' || o.state === 'pending')) return o;
+  }
+  return undefined;
 }
 
 /** subject names what an operation works on: "shop" or "shop / php". */

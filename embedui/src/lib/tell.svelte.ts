@@ -1,7 +1,7 @@
 // Short messages about what happened, and the operations that this page began.
 import type { Operation, Problem } from './api';
 import { isOperation, problem } from './client';
-import { sentence } from './format';
+import { full, sentence } from './format';
 import { live } from './live.svelte';
 
 export interface Toast {
@@ -22,7 +22,7 @@ class Tell {
   }
 
   say(text: string, tone: Toast['tone'] = 'good', more: Partial<Toast> = {}): void {
-    const toast = { id: this.#next++, tone, text, ...more };
+    const toast = { id: this.#next++, tone, text: full(text), ...more, hint: more.hint && full(more.hint) };
     this.toasts = [...this.toasts.slice(-3), toast];
     setTimeout(() => this.drop(toast.id), tone === 'bad' ? 15000 : 5000);
   }
