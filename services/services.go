@@ -116,6 +116,7 @@ type Machine interface {
 	// Program finds a program of a Debian package, or says which package is missing.
 	Program(name, debianPackage string) (string, error)
 	// Code is the directory of an unpacked code version that the config named.
+	// Its base name begins with the version's id.
 	Code(version string) (string, error)
 	// User is the unprivileged account for user code: name, uid and gid; ok is
 	// false where the agent itself is unprivileged and everything runs as it.
