@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -76,6 +77,7 @@ func writeTree(ctx context.Context, a *reader, temp, strip string, uid, gid int)
 	}
 	defer func() { _ = root.Close() }()
 	w := &writer{root: root, uid: uid, gid: gid, buffer: make([]byte, 128<<10)}
+	defer w.close()
 	t := newTree(a.limits, a.size)
 	err = a.walk(ctx, func(e entry, body io.Reader) error {
 		if err := ctx.Err(); err != nil {
@@ -104,7 +106,7 @@ func writeTree(ctx context.Context, a *reader, temp, strip string, uid, gid int)
 	if err != nil {
 		return err
 	}
-	return w.own(".", 0o755)
+	return w.own(root, ".", 0o755)
 }
 
 func stripEntry(e *entry, strip string) error {
@@ -133,50 +135,86 @@ type writer struct {
 	root     *os.Root
 	uid, gid int
 	buffer   []byte
+
+	// The directory that was written to last stays open: os.Root walks down
+	// every path from the top, and the next file is mostly beside this one.
+	open     *os.Root
+	openName string
+}
+
+// at returns the directory of an entry and the entry's name in it.
+func (w *writer) at(name string) (*os.Root, string, error) {
+	dir, base := path.Split(name)
+	switch {
+	case dir == "":
+		return w.root, base, nil
+	case w.open != nil && dir == w.openName:
+		return w.open, base, nil
+	}
+	w.close()
+	var err error
+	w.open, err = w.root.OpenRoot(dir)
+	w.openName = dir
+	return w.open, base, err
+}
+
+func (w *writer) close() {
+	if w.open != nil {
+		_ = w.open.Close() // nothing is written by closing a directory
+	}
+	w.open = nil
 }
 
 func (w *writer) entry(e entry, body io.Reader) error {
-	switch e.kind {
-	case kindDir:
-		return w.dir(e.name)
-	case kindSymlink:
-		if err := w.root.Symlink(e.link, e.name); err != nil {
-			return err
-		}
-		return w.own(e.name, 0)
-	case kindHardLink:
-		return w.root.Link(e.link, e.name)
-	default:
-		return w.file(e, body)
+	if e.kind == kindHardLink {
+		return w.root.Link(e.link, e.name) // two directories at once
 	}
+	if e.kind == kindDir {
+		return w.dir(e.name)
+	}
+	at, base, err := w.at(e.name)
+	if err != nil {
+		return err
+	}
+	if e.kind == kindFile {
+		return w.file(at, base, e, body)
+	}
+	if err := at.Symlink(e.link, base); err != nil {
+		return err
+	}
+	return w.own(at, base, 0)
 }
 
 func (w *writer) dir(name string) error {
-	if err := w.root.Mkdir(name, 0o755); err != nil {
+	at, base, err := w.at(name)
+	if err != nil {
 		return err
 	}
-	return w.own(name, 0o755)
+	if err := at.Mkdir(base, 0o755); err != nil {
+		return err
+	}
+	return w.own(at, base, 0o755)
 }
 
 // own sets owner and mode; the mode is set again because of the umask.
-func (w *writer) own(name string, mode fs.FileMode) error {
+func (w *writer) own(at *os.Root, name string, mode fs.FileMode) error {
 	if mode != 0 {
-		if err := w.root.Chmod(name, mode); err != nil {
+		if err := at.Chmod(name, mode); err != nil {
 			return err
 		}
 	}
 	if w.uid < 0 && w.gid < 0 {
 		return nil
 	}
-	return w.root.Lchown(name, w.uid, w.gid)
+	return at.Lchown(name, w.uid, w.gid)
 }
 
-func (w *writer) file(e entry, body io.Reader) error {
+func (w *writer) file(at *os.Root, base string, e entry, body io.Reader) error {
 	mode := fs.FileMode(0o644)
 	if e.runnable {
 		mode = 0o755
 	}
-	f, err := w.root.OpenFile(e.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := at.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -202,7 +240,7 @@ func (w *writer) file(e entry, body io.Reader) error {
 	if when.Year() < 1980 || when.Year() > 2200 {
 		when = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
-	return w.root.Chtimes(e.name, when, when)
+	return at.Chtimes(base, when, when)
 }
 
 // onlyWriter hides ReadFrom, so that io.CopyBuffer uses the buffer.
