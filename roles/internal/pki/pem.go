@@ -104,7 +104,7 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // gone already when all went well
+	defer os.Remove(f.Name()) // gone already when all went well
 	if _, err = f.Write(data); err == nil {
 		err = f.Chmod(mode)
 	}
