@@ -28,8 +28,8 @@ func TestRow(t *testing.T) {
 	}{
 		{"ratio-reached", row{what: "a", ours: 200, peer: 100, unit: "ms", note: "add 1", limit: 3}, "a|200 ms|100 ms (add 1)|2.00|≤ 3 ×|yes", false},
 		{"ratio-missed", row{what: "a", ours: 400, peer: 100, unit: "ms", limit: 3}, "a|400 ms|100 ms|4.00|≤ 3 ×|NO", true},
-		{"at-least-reached", row{what: "a", ours: 95, peer: 100, unit: "/s", limit: 0.9, atLeast: true}, "a|95.0 /s|100 /s|0.95|≥ 0.9 ×|yes", false},
-		{"at-least-missed", row{what: "a", ours: 80, peer: 100, unit: "/s", limit: 0.9, atLeast: true}, "a|80.0 /s|100 /s|0.80|≥ 0.9 ×|NO", true},
+		{"at-least-reached", row{what: "a", ours: 95, peer: 100, unit: "/s", limit: 0.9, atLeast: true}, "a|95 /s|100 /s|0.95|≥ 0.9 ×|yes", false},
+		{"at-least-missed", row{what: "a", ours: 80, peer: 100, unit: "/s", limit: 0.9, atLeast: true}, "a|80 /s|100 /s|0.80|≥ 0.9 ×|NO", true},
 		{"absolute-reached", row{what: "a", ours: 1.5, unit: "s", limit: 2, absolute: true}, "a|1.5 s|-|-|≤ 2 s|yes", false},
 		{"absolute-missed", row{what: "a", ours: 2.5, unit: "s", limit: 2, absolute: true}, "a|2.5 s|-|-|≤ 2 s|NO", true},
 		{"nothing-written", row{what: "a", ours: 0, unit: "MB", limit: 1, absolute: true}, "a|0 MB|-|-|≤ 1 MB|yes", false},
