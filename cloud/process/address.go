@@ -30,13 +30,15 @@ func (d *driver) addressAt(n uint32) string {
 	return fmt.Sprintf("127.%d.%d.%d", 2+hash(d.c.Installation)%253, 1+n/254, 1+n%254)
 }
 
-// freeAddress picks an address that no instance has and nobody listens on. It
-// begins at a place that follows from the name, so that an address is not
-// used again at once by another instance.
-func (d *driver) freeAddress(name string) (string, error) {
+// reserve picks an address that no instance has and nobody listens on, and
+// keeps it until release. It begins at a place that follows from the name, so
+// that an address is not used again at once by another instance.
+func (d *driver) reserve(name string) (address string, release func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	records, err := d.records()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	taken := listening()
 	for _, r := range records {
@@ -44,11 +46,18 @@ func (d *driver) freeAddress(name string) (string, error) {
 	}
 	first := hash(name)
 	for n := range uint32(places) {
-		if a := d.addressAt(first%places + n); !taken[a] {
-			return a, nil
+		a := d.addressAt(first%places + n)
+		if taken[a] || d.reserved[a] {
+			continue
 		}
+		d.reserved[a] = true
+		return a, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			delete(d.reserved, a)
+		}, nil
 	}
-	return "", fmt.Errorf("%w: all %d loopback addresses are in use", cloud.ErrQuota, places)
+	return "", nil, fmt.Errorf("%w: all %d loopback addresses are in use", cloud.ErrQuota, places)
 }
 
 // listening is the set of IPv4 addresses on which some process listens.

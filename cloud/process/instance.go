@@ -86,12 +86,11 @@ func (d *driver) records() ([]record, error) {
 // create makes the directory under another name first: it is whole, with its
 // record, or absent.
 func (d *driver) create(s cloud.Spec) (record, error) {
-	d.addresses.Lock()
-	defer d.addresses.Unlock()
-	address, err := d.freeAddress(s.Name)
+	address, release, err := d.reserve(s.Name)
 	if err != nil {
 		return record{}, err
 	}
+	defer release() // the record has it by then
 	r := record{
 		Installation: d.c.Installation, Name: s.Name, Group: s.Group, Address: address,
 		Created: time.Now().UTC().Truncate(time.Second), Tags: s.Tags, Limits: s.Limits,

@@ -26,9 +26,9 @@ type driver struct {
 	log   *slog.Logger
 	names cloud.Names
 
-	// addresses guards the choice of an address until it is written down.
-	addresses sync.Mutex
-	sweep     sync.Once
+	mu       sync.Mutex
+	reserved map[string]bool // addresses of instances whose records are being written
+	sweep    sync.Once
 }
 
 // New makes the process cloud. It has no options.
@@ -36,7 +36,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	return &driver{c: c, log: c.Log.With("cloud", c.Name)}, nil
+	return &driver{c: c, log: c.Log.With("cloud", c.Name), reserved: map[string]bool{}}, nil
 }
 
 // Launch starts the specs' processes at once.
