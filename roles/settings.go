@@ -68,7 +68,34 @@ func loadSettings(x *cli.Context) (*config.Config, error) {
 			sources.Flags[e.Key] = x.String(name)
 		}
 	}
-	return config.Load(sources)
+	c, err := config.Load(sources)
+	if err != nil || c.DataDir == "" {
+		return c, err
+	}
+	c.DataDir, err = filepath.Abs(c.DataDir)
+	return c, err
+}
+
+// makeDataDir makes the data directory. Instances run below it under other
+// accounts, who may pass but not look.
+func makeDataDir(dir string) error {
+	err := os.MkdirAll(dir, 0o711)
+	if err == nil {
+		err = os.Chmod(dir, 0o711) //nolint:gosec // see above
+	}
+	if err != nil {
+		return &api.Error{Code: api.CodeUnavailable, Op: "make", Object: "data directory " + dir, Err: err, Hint: "choose another by --data-dir"}
+	}
+	if os.Geteuid() != 0 {
+		return nil // everything runs under our own account
+	}
+	for up := filepath.Dir(dir); up != "/"; up = filepath.Dir(up) {
+		if st, err := os.Stat(up); err == nil && st.Mode()&0o001 == 0 {
+			return &api.Error{Code: api.CodeInvalid, Op: "use", Object: "data directory " + dir, Message: "the daemons of instances run under other accounts, which may not pass " + up,
+				Hint: "choose another by --data-dir, or chmod o+x " + up}
+		}
+	}
+	return nil
 }
 
 // configCommand shows the configuration.
@@ -122,14 +149,7 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := filepath.Abs(c.DataDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	// Instances run below it under other accounts, who may pass but not look.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, nil, &api.Error{Code: api.CodeUnavailable, Op: "make", Object: "data directory " + dir, Err: err, Hint: "choose another by --data-dir"}
-	}
+	dir := c.DataDir
 	clouds, err := p.chooseClouds(ctx, c, dir, binary, log)
 	if err != nil {
 		return nil, nil, err

@@ -84,6 +84,9 @@ func (p *Program) up(ctx context.Context, c *config.Config, demoFile string) err
 // serve runs a director until ctx ends. ready runs beside it once it answers;
 // its error is told, and the director goes on.
 func (p *Program) serve(ctx context.Context, c *config.Config, ready func(context.Context, *director.Director) error, stop func(*director.Director) error) (err error) {
+	if err := makeDataDir(c.DataDir); err != nil {
+		return err
+	}
 	log, closeLog, err := p.openLog(c)
 	if err != nil {
 		return err

@@ -363,3 +363,47 @@ func TestNamesAndUsers(t *testing.T) {
 		t.Errorf("a second director on the same directory: %v", err)
 	}
 }
+
+// TestHeartbeatsWriteNothing looks at the database's files: an idle
+// installation must not wear out a card.
+func TestHeartbeatsWriteNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.admin.running("shop")
+	var shop api.Application
+	h.admin.must("GET", "/applications/shop", nil, &shop, 200)
+	s := shop.Services[0]
+	id := api.Identity{Installation: h.d.installation, Role: api.RoleManager, Application: 1, Name: shop.Manager.ID}
+	c := rpc.NewClient(h.url, h.credentials(id))
+	beat := func(cpu float64) {
+		t.Helper()
+		r := api.Report{Service: 1, State: api.Running, Reason: "serves", Serving: s.Version, URLs: []string{}, Instances: []api.InstanceReport{
+			{ID: s.Instances[0].ID, State: api.InstanceReady, Parts: []string{"web"}, Figures: &api.Figures{CPUPercent: cpu}}}}
+		if err := c.Do(t.Context(), "POST", "/api/v1/manager/report", []api.Report{r}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat(1)
+	h.eventually("the service has settled", func() bool { return h.admin.service("/applications/1/services/1").Serving == s.Version })
+	written := func() string {
+		out := ""
+		for _, f := range []string{"nutshell.db", "nutshell.db-wal"} {
+			info, err := os.Stat(h.dir + "/" + f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out += fmt.Sprint(info.Size(), info.ModTime(), " ")
+		}
+		return out
+	}
+	before := written()
+	for n := range 50 {
+		beat(float64(n))
+	}
+	if after := written(); after != before {
+		t.Errorf("written: %s, then %s", before, after)
+	}
+	if f := h.admin.service("/applications/1/services/1").Instances[0].Figures; f == nil || f.CPUPercent != 49 {
+		t.Errorf("figures are not shown: %+v", f)
+	}
+}

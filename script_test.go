@@ -1,0 +1,307 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The stories in testdata/script run the real binary with real roles, daemons
+// and clients. `go test -run TestScripts/laptop .` runs one.
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"nutshell": func() { os.Exit(run(os.Args)) }})
+}
+
+func TestScripts(t *testing.T) {
+	for _, tool := range [][2]string{{"nginx", "nginx-light"}, {"php-fpm*", "php-fpm"}, {"curl", "curl"}} {
+		if found, _ := filepath.Glob("/usr/*bin/" + tool[0]); len(found) == 0 {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%s is missing: apt-get install %s", tool[0], tool[1])
+			}
+			t.Skipf("%s is missing: apt-get install %s", tool[0], tool[1])
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			s := &scene{dir: filepath.Join(e.WorkDir, "data")}
+			e.Values[sceneKey{}] = s
+			e.Setenv("NUTSHELL_DATA_DIR", s.dir)
+			e.Setenv("HOME", e.WorkDir)
+			e.Defer(s.end)
+			// Where we are root, other accounts run the daemons and must get there.
+			return errors.Join(os.Chmod(e.WorkDir, 0o711), os.Chmod(filepath.Dir(e.WorkDir), 0o711))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb,
+		},
+		RequireExplicitExec: true,
+	})
+}
+
+type sceneKey struct{}
+
+// scene is one script's Nutshell.
+type scene struct {
+	dir string
+	cmd *exec.Cmd
+	log *os.File
+}
+
+func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
+
+// cmdUp starts `nutshell up` with the process cloud and waits for it. Further
+// arguments are its own.
+func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	var err error
+	s.log, err = os.OpenFile(filepath.Join(filepath.Dir(s.dir), "up.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	ts.Check(err)
+	config := filepath.Join(filepath.Dir(s.dir), "process.yaml")
+	ts.Check(os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: process\n"), 0o600))
+	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "nutshell") // testscript puts it first
+	listen := "127.0.0.1:0"
+	if s.cmd != nil {
+		listen = strings.TrimPrefix(s.url(ts), "https://") // as an operator would: the same address again
+	}
+	_ = os.Remove(filepath.Join(s.dir, "client.yaml"))
+	s.cmd = exec.Command(program, append([]string{"up", "--config", config, "--data-dir", s.dir, "--listen", listen}, args...)...)
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Dir(s.dir)}
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	ts.Check(s.cmd.Start())
+	for range 600 {
+		if _, err := os.Stat(filepath.Join(s.dir, "client.yaml")); err == nil {
+			if _, err := get(s.url(ts) + "/api/v1/health"); err == nil {
+				return
+			}
+		}
+		if err := syscall.Kill(s.cmd.Process.Pid, 0); err != nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(s.log.Name())
+	ts.Fatalf("nutshell up does not answer: %s", text)
+}
+
+func (s *scene) url(ts *testscript.TestScript) string {
+	b, err := os.ReadFile(filepath.Join(s.dir, "client.yaml"))
+	if err != nil && s.cmd != nil {
+		return "https://127.0.0.1:0"
+	}
+	ts.Check(err)
+	m := regexp.MustCompile(`url: *"?(https://[^"\s]+)`).FindSubmatch(b)
+	if m == nil {
+		ts.Fatalf("no url in %s", b)
+	}
+	return string(m[1])
+}
+
+// cmdDown stops in order, as Ctrl-C does.
+func cmdDown(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	ts.Check(s.cmd.Process.Signal(os.Interrupt))
+	if err := s.cmd.Wait(); err != nil {
+		text, _ := os.ReadFile(s.log.Name())
+		ts.Fatalf("nutshell up did not end well: %v\n%s", err, text)
+	}
+}
+
+// cmdCrash kills the director without warning.
+func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
+	s := sceneOf(ts)
+	ts.Check(s.cmd.Process.Kill())
+	_ = s.cmd.Wait() // killed: that is the point
+}
+
+// end stops what a failed script left, by the marks of this scene only.
+func (s *scene) end() {
+	if s.cmd != nil && s.cmd.ProcessState == nil {
+		_ = s.cmd.Process.Signal(os.Interrupt)
+		done := make(chan struct{})
+		go func() { _ = s.cmd.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			_ = s.cmd.Process.Kill()
+		}
+	}
+	for _, pid := range s.processes("") {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// processes are those of this scene whose command line holds pattern.
+func (s *scene) processes(pattern string) (pids []int) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	re := regexp.MustCompile(pattern)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() || (s.cmd != nil && pid == s.cmd.Process.Pid) {
+			continue
+		}
+		line, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		text := strings.ReplaceAll(string(line), "\x00", " ")
+		if strings.Contains(text, s.dir) && re.MatchString(text) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// cmdSlay kills with signal 9 the processes of this scene whose command line
+// matches, e.g. `slay '--role join.*-s2-'` or `slay 'nginx: master'`.
+func cmdSlay(ts *testscript.TestScript, neg bool, args []string) {
+	pids := sceneOf(ts).processes(args[0])
+	if len(pids) == 0 {
+		ts.Fatalf("nothing runs that matches %q", args[0])
+	}
+	for _, pid := range pids {
+		ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	}
+}
+
+// cmdLeft waits until processes of this scene run; with !, until none does.
+func cmdLeft(ts *testscript.TestScript, neg bool, args []string) {
+	for range 100 {
+		if (len(sceneOf(ts).processes("")) > 0) != neg {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("left: %v", sceneOf(ts).processes(""))
+}
+
+// cmdFetch gets the pages of an application's service until one matches:
+// fetch shop/php /index.php 'hello' . It gives up after 10 s, the time in which
+// the design promises a site to serve again.
+func cmdFetch(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: fetch application/service path pattern")
+	}
+	re := regexp.MustCompile(args[2])
+	var last string
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(100 * time.Millisecond) {
+		base := serviceURL(ts, args[0])
+		if base == "" {
+			last = "the service has no address"
+			continue
+		}
+		body, err := get(strings.TrimSuffix(base, "/") + args[1])
+		last = body
+		if err != nil {
+			last = err.Error() + " " + body
+		} else if re.MatchString(body) != neg {
+			return
+		}
+	}
+	ts.Fatalf("%s%s never matched %q, last: %s", args[0], args[1], args[2], last)
+}
+
+func serviceURL(ts *testscript.TestScript, name string) string {
+	app, service, _ := strings.Cut(name, "/")
+	if ts.Exec("nutshell", "service", "list", "--application", app, "-o", "json") != nil {
+		return ""
+	}
+	out := ts.ReadFile("stdout")
+	i := strings.Index(out, `"name": "`+service+`"`)
+	if i < 0 {
+		ts.Fatalf("no service %s in %s", service, out)
+	}
+	m := regexp.MustCompile(`"urls": \[\s*"([^"]+)"`).FindStringSubmatch(out[i:])
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+var insecure = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+
+func get(url string) (string, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := insecure.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if resp.StatusCode >= http.StatusBadRequest {
+		err = errors.Join(err, fmt.Errorf("status %d", resp.StatusCode))
+	}
+	return string(b), err
+}
+
+// cmdRetry runs a command until its output matches: retry 'RUNNING' nutshell service list .
+func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
+	re := regexp.MustCompile(args[0])
+	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(200 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && re.MatchString(ts.ReadFile("stdout")) != neg {
+			return
+		}
+	}
+	ts.Fatalf("%v never matched %q", args[1:], args[0])
+}
+
+// cmdBomb makes an archive of zeros: bomb bomb.tgz 10 is one of 10 GiB.
+func cmdBomb(ts *testscript.TestScript, neg bool, args []string) {
+	gib, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(writeBomb(ts.MkAbs(args[0]), int64(gib)<<30))
+}
+
+// writeBomb writes a tar.gz with one file of zeros. They are compressed once
+// and repeated, because gzip members may follow each other.
+func writeBomb(path string, size int64) error {
+	const block = 64 << 20
+	var head bytes.Buffer
+	if err := tar.NewWriter(&head).WriteHeader(&tar.Header{Name: "zeros", Size: size, Mode: 0o644}); err != nil {
+		return err
+	}
+	zeros, err := gzipped(make([]byte, block))
+	if err != nil {
+		return err
+	}
+	first, err := gzipped(head.Bytes())
+	if err != nil {
+		return err
+	}
+	end, err := gzipped(make([]byte, 1024))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, slices.Concat(first, bytes.Repeat(zeros, int(size/block)), end), 0o600)
+}
+
+func gzipped(b []byte) ([]byte, error) {
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	_, err := z.Write(b)
+	err = errors.Join(err, z.Close())
+	return out.Bytes(), err
+}
