@@ -46,7 +46,7 @@ func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instanc
 	if err != nil {
 		return err
 	}
-	services, err := d.store.Services(ctx, store.Selection{})
+	services, err := d.store.View.Services(ctx, store.Selection{}) // from the disk: what is decided here ends instances
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // serviceCache keeps the services' rows in memory, because lists of many are
@@ -45,6 +46,9 @@ func (c *serviceCache) take() []int64 {
 
 func (c *serviceCache) refresh(ctx context.Context, v View) error {
 	stale := c.take()
+	// Not the asker's context: half a refresh would cost the next one a whole.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
 	put := func(rows []Service) {
 		for _, s := range rows {
 			c.byApp[s.Application] = append(c.byApp[s.Application], s)
@@ -54,7 +58,8 @@ func (c *serviceCache) refresh(ctx context.Context, v View) error {
 		c.loaded = false
 		return err
 	}
-	if !c.loaded {
+	whole := c.loaded
+	if !whole {
 		rows, err := v.Services(ctx, Selection{})
 		if err != nil {
 			return fail(err)
@@ -72,7 +77,7 @@ func (c *serviceCache) refresh(ctx context.Context, v View) error {
 			put(rows)
 		}
 	}
-	if len(stale) > 0 || len(c.order) == 0 {
+	if len(stale) > 0 || !whole {
 		c.order = c.order[:0]
 		for id := range c.byApp {
 			c.order = append(c.order, id)

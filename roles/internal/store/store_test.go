@@ -288,3 +288,50 @@ func TestServiceNumbersAreNotUsedTwice(t *testing.T) {
 		return err
 	})
 }
+
+// TestServicesFromMemory compares what is kept in memory with the tables,
+// after each change and after a refresh whose asker had gone.
+func TestServicesFromMemory(t *testing.T) {
+	s := fresh(t)
+	a, v := shop(t, s)
+	same := func(when string) {
+		t.Helper()
+		want, err1 := s.View.Services(t.Context(), Selection{})
+		got, err2 := s.Services(t.Context(), Selection{})
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -tables +memory %s", when, diff)
+		}
+	}
+	same("at first")
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	other := v
+	write(t, s, func(ctx context.Context, tx *Tx) error {
+		b, err := tx.InsertApplication(ctx, Application{OwnerID: a.OwnerID, Application: api.Application{Name: "blog", State: api.Init, Desired: api.GoalStopped}})
+		if err != nil {
+			return err
+		}
+		other.Application, other.ID = b.ID, 1
+		_, err = tx.InsertService(ctx, other)
+		return err
+	})
+	_, _ = s.Services(gone, Selection{}) // may fail, and must spoil nothing
+	same("after a refresh whose asker had gone")
+	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.MoveService(ctx, &v, api.Prologue, "x") })
+	same("after a move")
+	write(t, s, func(ctx context.Context, tx *Tx) error {
+		v.Parts, v.URLs = map[string]int{"web": 5}, []string{"u"}
+		return errors.Join(tx.SaveService(ctx, v), tx.ObserveService(ctx, v))
+	})
+	same("after a save")
+	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.DeleteService(ctx, v) })
+	same("after a deletion")
+	write(t, s, func(ctx context.Context, tx *Tx) error {
+		b, err := tx.ApplicationByID(ctx, other.Application)
+		return errors.Join(err, tx.DeleteApplication(ctx, b))
+	})
+	same("after all is gone")
+}
