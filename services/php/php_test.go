@@ -2,6 +2,7 @@ package php_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -206,6 +207,34 @@ func TestFailedVersionLeavesTheOldOneServing(t *testing.T) {
 	}
 	if err := w.Activate(t.Context(), "code-static"); err != nil {
 		t.Errorf("a version without a page at the health path is allowed: %v", err)
+	}
+}
+
+// When one of two proxies cannot switch, the other goes back.
+func TestProxiesSwitchTogether(t *testing.T) {
+	w, _ := start(t, `{}`)
+	if err := w.Scale(t.Context(), map[string]int{"proxy": 2}); err != nil {
+		t.Fatal(err)
+	}
+	w.Files["code-next"] = version("next")
+	refused := errors.New("no space left")
+	w.Refuse = func(c api.AgentConfig) error {
+		if c.Instance.ID == "i2" && strings.Contains(string(c.Config), `"serve":"code-next"`) {
+			return refused
+		}
+		return nil
+	}
+	if err := w.Activate(t.Context(), "code-next"); !errors.Is(err, refused) {
+		t.Fatalf("got %v", err)
+	}
+	all, err := urls(t.Context(), w)
+	if err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	for _, u := range all {
+		if _, body, err := fetch(t.Context(), client(), "GET", u, ""); err != nil || !strings.Contains(body, "page of zero") {
+			t.Errorf("%s: got %q, %v; want the old version", u, body, err)
+		}
 	}
 }
 

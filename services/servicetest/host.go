@@ -49,6 +49,11 @@ func (w *World) Apply(ctx context.Context, instance string, parts []string, code
 	if m == nil {
 		return unreachable(instance)
 	}
+	if w.Refuse != nil {
+		if err := w.Refuse(c); err != nil {
+			return err
+		}
+	}
 	return m.apply(ctx, c, w.Files)
 }
 

@@ -74,12 +74,20 @@ func life(t *testing.T, k services.Kind, o Options) {
 		if err := f(ctx); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		t.Logf("%s: %v", what, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s %s: %v", began.Format("05.000"), what, time.Since(began).Round(time.Millisecond))
 	}
 	within("start", w.Settle)
 	users := startUsers(ctx, w, o.Probe)
 	for _, c := range o.Counts {
 		within(fmt.Sprintf("scale to %v", c), func(ctx context.Context) error { return w.Scale(ctx, c) })
+	}
+	for n, c := range o.Counts { // the manager is killed in the middle, ever later, and the next one goes on
+		short, cancel := context.WithTimeout(ctx, time.Duration(20+60*n)*time.Millisecond)
+		err := w.Scale(short, c)
+		cancel()
+		t.Logf("interrupted: %v", err)
+		w.RestartManager()
+		within(fmt.Sprintf("go on to %v", c), w.Settle)
 	}
 	for _, v := range sortedKeys(o.Versions) {
 		within("activate "+v, func(ctx context.Context) error { return w.Activate(ctx, v) })

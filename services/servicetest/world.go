@@ -28,6 +28,7 @@ type World struct {
 	Kind    services.Kind
 	Manager services.Manager
 	Files   map[string]map[string]string // code versions by id; code-default is there
+	Refuse  func(api.AgentConfig) error  // may fail what agents are told; nil: nothing
 
 	dir     string
 	log     *slog.Logger
@@ -216,6 +217,10 @@ func (w *World) at(id string) *machine {
 	}
 	return &machine{super: newSupervisor(""), agent: gone{}}
 }
+
+// RestartManager replaces the manager half, which is what a service sees of
+// kill -9 of its manager.
+func (w *World) RestartManager() { w.Manager = w.Kind.Manager(w) }
 
 // Processes are the daemons of an instance.
 func (w *World) Processes(id string) []api.Process { return w.at(id).super.Processes() }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,9 +105,6 @@ func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string,
 	if err := n.Keep(ctx); err != nil {
 		return err
 	}
-	if now, err := n.revision(ctx); err == nil && now == revision {
-		return nil
-	}
 	if err := n.reload(ctx, revision); err != nil {
 		if len(before) > 0 { // the old one still runs: it must also be what a restart finds
 			err = errors.Join(err, writeAtomic(n.file(), before))
@@ -177,17 +176,25 @@ func (n *Nginx) replace(ctx context.Context, text string) error {
 	return writeAtomic(n.file(), []byte(text))
 }
 
+// reload returns when the revision runs and no worker takes requests by an
+// earlier one any more.
 func (n *Nginx) reload(ctx context.Context, revision string) error {
 	ctx, cancel := context.WithTimeout(ctx, reloadTime)
 	defer cancel()
-	if err := n.m.Supervisor().Signal(n.name, "HUP"); err != nil {
-		return err
-	}
-	for {
-		now, err := n.revision(ctx)
-		if err == nil && now == revision {
-			return nil
+	if now, err := n.revision(ctx); err != nil || now != revision {
+		if err := n.m.Supervisor().Signal(n.name, "HUP"); err != nil {
+			return err
 		}
+	}
+	for passed := 0; ; {
+		now, err := n.revision(ctx)
+		if err == nil && now == revision && n.switched() {
+			if passed++; passed == 2 { // the list of workers may have been read while they were made
+				return nil
+			}
+			continue
+		}
+		passed = 0
 		select {
 		case <-ctx.Done():
 			return &api.Error{Code: api.CodeUnavailable, Op: "reload", Object: n.name, Message: "nginx did not take the new configuration", Err: err, Hint: "see its log " + n.name + "-error.log"}
@@ -224,21 +231,55 @@ func (n *Nginx) Answers(ctx context.Context) error {
 
 // Draining reports whether workers of an earlier configuration still finish
 // their requests.
-func (n *Nginx) Draining() bool {
-	for _, p := range n.m.Supervisor().Processes() {
-		if p.Name == n.name && p.PID > 0 {
-			return len(children(p.PID)) > n.Frame().Workers
+func (n *Nginx) Draining() bool { return len(n.former()) > 0 }
+
+// switched reports whether all workers of earlier configurations know that
+// they are: a new one answers while the others have not heard yet.
+func (n *Nginx) switched() bool {
+	for _, pid := range n.former() {
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && len(title) > 0 && !bytes.Contains(title, []byte("shutting down")) {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
-func children(pid int) []string {
+// former are the workers beyond the youngest that make up the configuration
+// which runs now.
+func (n *Nginx) former() []int {
+	for _, p := range n.m.Supervisor().Processes() {
+		if p.Name == n.name && p.PID > 0 {
+			workers := children(p.PID)
+			return workers[:max(len(workers)-n.Frame().Workers, 0)]
+		}
+	}
+	return nil
+}
+
+// children lists the children of a process, oldest first.
+func children(pid int) []int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		return nil
 	}
-	return strings.Fields(string(b))
+	var pids []int
+	began := map[int]int{}
+	for _, f := range strings.Fields(string(b)) {
+		pid, err := strconv.Atoi(f)
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if err != nil || len(fields) < 20 {
+			continue // ended meanwhile
+		}
+		began[pid], _ = strconv.Atoi(fields[19]) // digits, by proc(5)
+		pids = append(pids, pid)
+	}
+	slices.SortStableFunc(pids, func(a, b int) int { return began[a] - began[b] })
+	return pids
 }
 
 func writeAtomic(path string, b []byte) error {
