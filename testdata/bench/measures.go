@@ -129,7 +129,7 @@ func (b *bench) pages(ctx context.Context) ([]row, error) {
 	}
 	var rows []row
 	err := b.withSite(ctx, "bench-pages", func(s api.Service, address string) error {
-		pool, err := runningPool()
+		pool, err := runningPool(b.director.dir)
 		if err != nil {
 			return err
 		}

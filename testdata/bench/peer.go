@@ -260,9 +260,10 @@ func writeHand(dir, pool string) error {
 		os.WriteFile(filepath.Join(dir, "www/index.php"), []byte(page), 0o644))
 }
 
-// runningPool is the configuration of the php-fpm that Nutshell runs now: its
-// process title names the file, /proc leads into its container.
-func runningPool() (string, error) {
+// runningPool is the configuration of the php-fpm that our Nutshell runs now.
+// The process title names the file; that it lies below our data directory too
+// tells ours from any other on this machine.
+func runningPool(data string) (string, error) {
 	titles, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return "", err
@@ -277,12 +278,16 @@ func runningPool() (string, error) {
 		if m == nil {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(filepath.Dir(t), "root", string(m[1])))
-		if err == nil && strings.Contains(string(text), "made by Nutshell") {
-			return string(text), nil
+		files, err := filepath.Glob(filepath.Join(data, "clouds/*/*/upper", string(m[1])))
+		if err != nil {
+			return "", err
+		}
+		if len(files) > 0 {
+			b, err := os.ReadFile(files[0])
+			return string(b), err
 		}
 	}
-	return "", errors.New("no php-fpm of Nutshell runs here")
+	return "", errors.New("no php-fpm of our Nutshell runs here")
 }
 
 // handPool is a pool with the same settings at places of its own.
