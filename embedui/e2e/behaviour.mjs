@@ -127,6 +127,20 @@ await step('a rollback is one click', async () => {
   await p.getByText(/serves\.$/).first().waitFor({ timeout: 20_000 });
 });
 
+await step('an answer that comes after its operation has ended does not bring it back', async () => {
+  await p.route('**/services/*/activate', async (route) => {
+    const answer = await route.fetch();
+    await p.waitForTimeout(3500); // longer than the whole operation takes
+    await route.fulfill({ response: answer });
+  });
+  await p.goto(base + php + '/code');
+  await p.getByRole('button', { name: /^Roll back to/ }).click();
+  await p.locator('section.now').waitFor();
+  await p.getByText(/serves\.$/).waitFor({ timeout: 20_000 });
+  assert.equal(await p.locator('section.now').count(), 0);
+  await p.unroute('**/services/*/activate');
+});
+
 await step('hostile texts stay texts', async () => {
   await p.goto(base + php + '/code');
   const evil = '<img src=x onerror="document.title=1"><script>document.title=1</script>{@html 1}';

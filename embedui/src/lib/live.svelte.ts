@@ -104,6 +104,8 @@ class Live {
 
   putOperation(o: Operation): void {
     const old = this.operations.get(o.id);
+    // The answer to a request may come after the event that tells of its end.
+    if (old && final(old) && !final(o)) return;
     this.operations.set(o.id, o);
     if (old?.state !== o.state || old?.progress !== o.progress) for (const w of this.#watchers) w(o);
   }
@@ -166,7 +168,9 @@ class Live {
       replace(this.services, []);
       for (const s of services) this.putService(s);
       replace(this.instances, instances.map((i) => [i.id, i]));
-      replace(this.operations, operations.map((o) => [o.id, o]));
+      const kept = new Set(operations.map((o) => o.id));
+      for (const id of [...this.operations.keys()]) if (!kept.has(id)) this.operations.delete(id);
+      for (const o of operations) this.putOperation(o);
       this.trail.add(instances);
       this.clouds = clouds;
       this.kinds = kinds;
@@ -237,6 +241,11 @@ class Live {
       }
     }
   }
+}
+
+/** final says whether an operation will not change any more. */
+export function final(o: Operation): boolean {
+  return o.state === 'done' || o.state === 'failed' || o.state === 'cancelled';
 }
 
 function replace<K, V>(map: SvelteMap<K, V>, entries: [K, V][]): void {

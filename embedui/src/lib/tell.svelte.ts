@@ -22,7 +22,8 @@ class Tell {
   }
 
   say(text: string, tone: Toast['tone'] = 'good', more: Partial<Toast> = {}): void {
-    const toast = { id: this.#next++, tone, text: full(text), ...more, hint: more.hint && full(more.hint) };
+    // Names begin as their owners wrote them; only what went wrong is made a sentence.
+    const toast = { id: this.#next++, tone, text: tone === 'bad' ? full(text) : text, ...more, hint: more.hint && full(more.hint) };
     this.toasts = [...this.toasts.slice(-3), toast];
     setTimeout(() => this.drop(toast.id), tone === 'bad' ? 15000 : 5000);
   }
@@ -42,7 +43,7 @@ class Tell {
       if (isOperation(answer)) {
         this.#mine.set(answer.id, done);
         live.putOperation(answer);
-        this.#finished(answer);
+        this.#finished(live.operations.get(answer.id) ?? answer);
       } else this.say(done);
       return answer;
     } catch (e) {
