@@ -108,6 +108,7 @@ type Config struct {
 	Installation string            // tag of everything we make; 8 of [a-z0-9]
 	Dir          string            // absolute directory of the driver, made by the caller
 	Binary       string            // path of the nutshell binary to run in instances
+	Ports        []int             // of the director that instances may reach on this machine
 	Options      map[string]string // of the driver; unknown keys are errors
 	Log          *slog.Logger
 }

@@ -18,7 +18,7 @@ const (
 	reaperFirstDelay   = 50 * time.Millisecond
 	reaperLongestDelay = 5 * time.Second
 	reaperSteady       = 10 * time.Second
-	reaperGrace        = 25 * time.Second // the child's own orderly stop is shorter
+	reaperGrace        = 8 * time.Second // clouds kill an instance after 10 s; the child's own orderly stop is shorter
 )
 
 // reap is the first process of an instance: PID 1 of a container, or the

@@ -15,9 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directorPorts are what instances reach of this machine: the API and git.
-var directorPorts = []uint16{5555, 2222}
-
 func (n *network) table() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyINet, Name: "nutshell_" + n.d.tag}
 }
@@ -64,8 +61,8 @@ func (n *network) firewall() error {
 
 	rule(input, from, answers, verdict(expr.VerdictAccept))
 	rule(input, from, protocol(unix.IPPROTO_ICMP), verdict(expr.VerdictAccept))
-	for _, p := range directorPorts {
-		rule(input, from, destination(netip.PrefixFrom(n.at(0, 1), 32)), tcpTo(p), verdict(expr.VerdictAccept))
+	for _, p := range n.d.c.Ports {
+		rule(input, from, destination(netip.PrefixFrom(n.at(0, 1), 32)), tcpTo(uint16(p)), verdict(expr.VerdictAccept))
 	}
 	rule(input, from, verdict(expr.VerdictDrop))
 

@@ -58,7 +58,7 @@ func newBed(t *testing.T, options map[string]string) bed {
 func (b bed) open(t *testing.T, dir string) cloud.Driver {
 	t.Helper()
 	d, err := lxc.New(cloud.Config{
-		Name: "default", Installation: b.Installation, Dir: dir, Binary: b.Binary, Options: b.Options, Log: cloudtest.Log(t),
+		Name: "default", Installation: b.Installation, Dir: dir, Binary: b.Binary, Ports: []int{5555, 2222}, Options: b.Options, Log: cloudtest.Log(t),
 	})
 	if err != nil {
 		t.Fatal(err)

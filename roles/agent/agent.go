@@ -30,6 +30,10 @@ import (
 // running the user's scripts.
 const applyTime = 5 * time.Minute
 
+// closeTime bounds the orderly stop of all daemons; init and the cloud wait a
+// little longer before they kill.
+const closeTime = 6 * time.Second
+
 // Config is what an agent needs.
 type Config struct {
 	Identity    api.Identity
@@ -226,7 +230,7 @@ func (a *Agent) runScript(ctx context.Context, c api.AgentConfig) error {
 }
 
 func (a *Agent) close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	a.mu.Lock()
 	half := a.half

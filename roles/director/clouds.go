@@ -3,8 +3,11 @@ package director
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -40,7 +43,7 @@ func (d *Director) openClouds() error {
 		}
 		// A cloud that cannot be used must not keep the director from showing the others.
 		p.driver, p.broken = d.c.Drivers.Open(c.Driver, cloud.Config{Name: c.Name, Installation: d.installation, Dir: dir, Binary: d.c.Binary,
-			Options: c.Options, Log: d.c.Log.With("cloud", c.Name)})
+			Ports: d.ports(), Options: c.Options, Log: d.c.Log.With("cloud", c.Name)})
 		if errors.Is(p.broken, cloud.ErrInvalid) {
 			return &api.Error{Code: api.CodeInvalid, Op: "open", Object: "cloud " + c.Name, Err: p.broken, Hint: "mend the section clouds of the configuration"}
 		}
@@ -50,6 +53,29 @@ func (d *Director) openClouds() error {
 		return err
 	}
 	return nil
+}
+
+// ports are those that instances may reach on this machine.
+func (d *Director) ports() []int {
+	ports := []int{api.DirectorPort}
+	for _, address := range d.c.Listen {
+		_, text, _ := net.SplitHostPort(address)
+		if port, err := strconv.Atoi(text); err == nil && port > 0 && !slices.Contains(ports, port) {
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}
+
+// closeClouds removes from this machine what clouds keep while we run, such
+// as bridges that no instance needs any longer.
+func (d *Director) closeClouds(ctx context.Context) (err error) {
+	for _, p := range d.clouds {
+		if c, ok := p.driver.(cloud.Closer); ok {
+			err = errors.Join(err, c.Close(ctx))
+		}
+	}
+	return err
 }
 
 // place finds a cloud by name; "" and "default" are the default one.

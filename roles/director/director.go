@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -93,6 +94,8 @@ type Director struct {
 
 	ctx     context.Context // ends when the director does
 	end     context.CancelFunc
+	waits   context.Context // ends when no more requests are answered: who waits for news is sent away
+	endWait context.CancelFunc
 	work    sync.WaitGroup // everything that runs beside requests
 	mu      sync.Mutex
 	running map[string]context.CancelCauseFunc // director-run operations by id
@@ -120,6 +123,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 	c.Limits = c.Limits.withDefaults()
 	d := &Director{c: c, live: newLive(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
+	d.waits, d.endWait = context.WithCancel(d.ctx)
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })
 	if err := d.open(ctx); err != nil {
 		_ = d.Close()
@@ -145,7 +149,8 @@ func (d *Director) open(ctx context.Context) error {
 	if err := d.firstUser(ctx); err != nil {
 		return err
 	}
-	d.http, err = httpapi.New(httpapi.Config{Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now})
+	fresh := func(h http.Handler) http.Handler { return pki.FreshConnections(d.c.Now, h) }
+	d.http, err = httpapi.New(httpapi.Config{Wrap: fresh, Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now})
 	return err
 }
 

@@ -115,6 +115,7 @@ func (l *Listening) Serve(ctx context.Context) error {
 	}
 	config := d.ca.ServerTLS(d.hosts)
 	g, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, d.endWait)
 	for _, n := range l.listeners {
 		g.Go(func() error { return d.http.Serve(ctx, n, config, 5*time.Second) })
 	}
@@ -204,7 +205,8 @@ func (d *Director) Shutdown(ctx context.Context) error {
 	const reason = "stopped with Nutshell"
 	leave := func(context.Context, []store.Instance) error { return nil } // a cloud that cannot keep them runs them on
 	err = errors.Join(d.halt(ctx, managers, reason, leave), d.halt(ctx, others, reason, leave))
-	return errors.Join(err, d.write(ctx, func(ctx context.Context, t *store.Tx) error { return d.markStopped(ctx, t, apps, reason) }))
+	err = errors.Join(err, d.write(ctx, func(ctx context.Context, t *store.Tx) error { return d.markStopped(ctx, t, apps, reason) }))
+	return errors.Join(err, d.closeClouds(ctx))
 }
 
 func (d *Director) markStopped(ctx context.Context, t *store.Tx, apps []store.Application, reason string) error {

@@ -27,7 +27,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config, 
 	streams, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	base := func(net.Listener) context.Context { return streams }
-	secure := &http.Server{Handler: s, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet, BaseContext: base}
+	handler := http.Handler(s)
+	if s.c.Wrap != nil {
+		handler = s.c.Wrap(s)
+	}
+	secure := &http.Server{Handler: handler, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet, BaseContext: base}
 	plain := &http.Server{Handler: http.HandlerFunc(redirect), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
 	failed := make(chan error, 2)
 	go func() { failed <- secure.ServeTLS(split.tls, "", "") }()

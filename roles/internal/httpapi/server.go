@@ -40,6 +40,8 @@ type Config struct {
 	Now     func() time.Time
 	// KeepAlive is how often a silent event stream says that it lives.
 	KeepAlive time.Duration
+	// Wrap, unless nil, stands around everything that is answered over TLS.
+	Wrap func(http.Handler) http.Handler
 }
 
 // Server answers requests. It is an http.Handler.
