@@ -99,7 +99,7 @@ func (d *Director) desired(ctx context.Context, in *struct {
 		case <-changed:
 		case <-timer.C:
 			return nil, nil
-		case <-d.ctx.Done():
+		case <-d.waits.Done():
 			return nil, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()

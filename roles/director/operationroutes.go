@@ -80,7 +80,7 @@ func (d *Director) getOperation(ctx context.Context, in *struct {
 		select {
 		case <-ctx.Done():
 			return o.Operation, ctx.Err()
-		case <-d.ctx.Done():
+		case <-d.waits.Done():
 			return o.Operation, nil
 		case <-timer.C:
 			return o.Operation, nil

@@ -179,7 +179,7 @@ func (d *Director) events(ctx context.Context, in *struct {
 	if after <= 0 || after > newest || after < oldest-1 {
 		after = newest
 	}
-	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: d.ctx.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
+	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: d.waits.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
 		return d.store.Events(ctx, owner, after, 500)
 	}}, nil
 }
