@@ -165,6 +165,22 @@ func (c *client) defaultCloud(ctx context.Context) (string, error) {
 	return "", errors.New("the director has no default cloud")
 }
 
+// clear deletes the applications that this program makes.
+func (c *client) clear(ctx context.Context) error {
+	var list []api.Application
+	if err := c.do(ctx, http.MethodGet, "/applications", nil, &list); err != nil {
+		return err
+	}
+	for _, a := range list {
+		if strings.HasPrefix(a.Name, "bench-") {
+			if err := c.operate(ctx, http.MethodDelete, appPath(a.Name), nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func appPath(name string) string { return "/applications/" + url.PathEscape(name) }
 
 // withApplication makes and starts an application, and deletes it afterwards.

@@ -112,6 +112,9 @@ func all(ctx context.Context, binary, data, only string, port int, b bench) ([]r
 	if err != nil {
 		return nil, err
 	}
+	if err := b.api.clear(ctx); err != nil { // of a run before that was killed
+		return nil, err
+	}
 	var rows []row
 	for _, m := range measures {
 		if only != "" && !strings.Contains(","+only+",", ","+m.name+",") {
@@ -127,5 +130,5 @@ func all(ctx context.Context, binary, data, only string, port int, b bench) ([]r
 			rows = append(rows, row{what: m.name, err: err})
 		}
 	}
-	return rows, nil
+	return rows, b.api.clear(ctx)
 }
