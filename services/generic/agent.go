@@ -62,6 +62,7 @@ type agent struct {
 	mu       sync.Mutex
 	s        state
 	changed  chan struct{} // closed and replaced whenever s changes
+	bash     string        // the program
 	reserved string
 	until    time.Time // the reservation holds
 	problem  error     // that kept it from loading its state
@@ -170,7 +171,9 @@ func (a *agent) tools() error {
 	if err != nil {
 		return err
 	}
-	a.runner.bash = bash
+	a.mu.Lock()
+	a.bash = bash
+	a.mu.Unlock()
 	if err := os.MkdirAll(filepath.Dir(a.agents), 0o755); err != nil { //nolint:gosec // scripts read it
 		return err
 	}
@@ -225,12 +228,13 @@ func (a *agent) begin(name string, args []string) error {
 		_ = os.Remove(a.runner.file(a.s.Runs[name].ID, f)) // of the call before, if there was one
 	}
 	r := run{ID: api.NewID(12), Running: true}
+	shell := a.bash
 	env := a.environment()
 	if err := a.change(func() { a.s.Runs[name] = r }); err != nil {
 		return err
 	}
 	go func() {
-		code, err := a.runner.start(a.life, r.ID, name, dir, args, env)
+		code, err := a.runner.start(a.life, r.ID, shell, filepath.Join(dir, name), args, env)
 		if a.life.Err() != nil {
 			return // closed: the state says how it was
 		}

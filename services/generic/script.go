@@ -35,7 +35,6 @@ type runner struct {
 	m     services.Machine
 	where string // directory of pid and exit files
 	home  string
-	bash  string
 }
 
 // run is one call of a script.
@@ -51,11 +50,11 @@ func (r *runner) file(id, what string) string {
 }
 
 // start runs a script to its end and returns its status.
-func (r *runner) start(ctx context.Context, id, script, dir string, args, env []string) (int, error) {
-	log := r.m.Dir("log")
-	argv := append([]string{r.bash, "-c", wrapper, "wrapper", r.file(id, "pid"), r.file(id, "exit"), filepath.Join(log, "agent.out"), filepath.Join(log, "agent.err"),
-		filepath.Join(log, strings.TrimSuffix(script, ".sh")+".log"), filepath.Join(dir, script)}, args...)
-	exit, err := r.m.Supervisor().Run(ctx, services.Process{Name: script, Argv: argv, Env: append(env, mark+"="+id), Dir: dir, Log: "scripts.log", Describe: "problems in starting scripts"})
+func (r *runner) start(ctx context.Context, id, bash, path string, args, env []string) (int, error) {
+	log, script := r.m.Dir("log"), filepath.Base(path)
+	argv := append([]string{bash, "-c", wrapper, "wrapper", r.file(id, "pid"), r.file(id, "exit"), filepath.Join(log, "agent.out"), filepath.Join(log, "agent.err"),
+		filepath.Join(log, strings.TrimSuffix(script, ".sh")+".log"), path}, args...)
+	exit, err := r.m.Supervisor().Run(ctx, services.Process{Name: script, Argv: argv, Env: append(env, mark+"="+id), Dir: filepath.Dir(path), Log: "scripts.log", Describe: "problems in starting scripts"})
 	if code, ok := r.exited(id); ok {
 		return code, nil
 	}
@@ -141,7 +140,8 @@ func (r *runner) kill(ctx context.Context, ids []string) error {
 			signal(syscall.SIGKILL)
 		}
 		select {
-		case <-ctx.Done():
+		case <-ctx.Done(): // no time to be polite
+			signal(syscall.SIGKILL)
 			return ctx.Err()
 		case <-time.After(lookEvery):
 		}

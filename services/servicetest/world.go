@@ -186,6 +186,8 @@ func (w *World) terminate(ctx context.Context, id string) {
 	if m == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second) // what has begun to end does end
+	defer cancel()
 	if err := m.half().Close(ctx); err != nil {
 		w.T.Errorf("close instance %s: %v", id, err)
 	}
