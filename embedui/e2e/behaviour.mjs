@@ -172,6 +172,7 @@ await step('a selection in a followed log survives, and the filter filters', asy
 
 await step('a dropped folder becomes an archive that tar can read', async () => {
   await p.goto(base + php + '/code');
+  await p.getByText('Drop an archive or a folder').waitFor();
   await p.evaluate(() => {
     const file = (name, text) => ({ isFile: true, isDirectory: false, name, file: (ok) => ok(new File([text], name, { lastModified: 1_700_000_000_000 })) });
     const folder = (name, entries) => ({ isFile: false, isDirectory: true, name, createReader: () => { let left = [entries, []]; return { readEntries: (ok) => ok(left.shift() ?? []) }; } });

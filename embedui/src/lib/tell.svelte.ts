@@ -24,7 +24,7 @@ class Tell {
   say(text: string, tone: Toast['tone'] = 'good', more: Partial<Toast> = {}): void {
     // Names begin as their owners wrote them; only what went wrong is made a sentence.
     const toast = { id: this.#next++, tone, text: tone === 'bad' ? full(text) : text, ...more, hint: more.hint && full(more.hint) };
-    this.toasts = [...this.toasts.slice(-3), toast];
+    this.toasts = [...this.toasts.slice(-2), toast];
     setTimeout(() => this.drop(toast.id), tone === 'bad' ? 15000 : 5000);
   }
 
