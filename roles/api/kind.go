@@ -15,6 +15,19 @@ type Kind struct {
 	Packages []string  `json:"packages"` // Debian packages of its image layer
 }
 
+// UsualPart is the part that is meant where a number of nodes is asked for
+// without a part: the one that may grow most. It is false for a kind whose
+// counts are fixed.
+func (k Kind) UsualPart() (Part, bool) {
+	var usual Part
+	for _, p := range k.Parts {
+		if !p.Fixed && p.Max > usual.Max {
+			usual = p
+		}
+	}
+	return usual, usual.Name != ""
+}
+
 // Part is what an instance of a service can hold. ConPaaS calls it a role.
 type Part struct {
 	Name    string `json:"name"`

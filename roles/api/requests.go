@@ -27,7 +27,7 @@ type Start struct {
 
 // Scale changes counts of parts. Add is relative (and may be negative), Set is
 // absolute; a part may stand in one of them only. The name "count" stands
-// for the kind's first part that users may change.
+// for the kind's usual part.
 type Scale struct {
 	Add    map[string]int `json:"add,omitempty"`
 	Set    map[string]int `json:"set,omitempty"`

@@ -119,22 +119,15 @@ func addOrRemove(r *call, s api.Service, sign int, doing string) error {
 }
 
 // nameCount puts the part that ConPaaS scales by, unless another is named, in
-// the place of "count": the backend of a web service, the node of others. It
-// is the one that may grow most. A kind that is not known here is left to the
-// director.
+// the place of "count": the backend of a web service, the node of others. A
+// kind that is not known here is left to the director.
 func (r *call) nameCount(s api.Service, counts map[string]int) {
 	n, asked := counts[countName]
 	i := slices.IndexFunc(r.kinds, func(k api.Kind) bool { return k.Name == s.Kind })
 	if !asked || i < 0 {
 		return
 	}
-	var usual api.Part
-	for _, p := range r.kinds[i].Parts {
-		if !p.Fixed && p.Max > usual.Max {
-			usual = p
-		}
-	}
-	if usual.Name != "" {
+	if usual, ok := r.kinds[i].UsualPart(); ok {
 		delete(counts, countName)
 		counts[usual.Name] += n
 	}

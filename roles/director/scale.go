@@ -199,11 +199,11 @@ func named(kind services.Kind, m map[string]int, field string) (map[string]int, 
 	out := map[string]int{}
 	for name, n := range m {
 		if name == "count" && !hasPart(kind, name) {
-			i := slices.IndexFunc(kind.Parts, func(p services.Part) bool { return !p.Fixed })
-			if i < 0 {
+			usual, ok := kind.Describe().UsualPart()
+			if !ok {
 				return nil, &api.Error{Code: api.CodeInvalid, Op: "scale", Message: kind.Name + " has no part whose count can be changed", Fields: []string{field}}
 			}
-			name = kind.Parts[i].Name
+			name = usual.Name
 			if _, twice := m[name]; twice {
 				return nil, &api.Error{Code: api.CodeInvalid, Op: "scale", Message: "count and " + name + " are the same", Fields: []string{name}}
 			}
