@@ -139,8 +139,8 @@ func (d *demo) ensureCode(ctx context.Context) error {
 // operate asks for long work and tells its steps until it is done.
 func (d *demo) operate(ctx context.Context, path string, in any) error {
 	var op api.Operation
-	if err := d.api.Do(ctx, http.MethodPost, path, in, &op); err != nil || op.Kind == "" {
-		return err // without a kind it was no operation: the change was made at once
+	if err := d.api.Do(ctx, http.MethodPost, path, in, &op); err != nil || op.Title == "" {
+		return err // without a title it was no operation: the change was made at once
 	}
 	said := map[string]bool{}
 	for !op.State.Final() {
