@@ -99,7 +99,7 @@ func SetSession(ctx context.Context, secret string, expires time.Time) {
 	}
 	c.cookie = &http.Cookie{Name: SessionCookie, Value: secret, Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode, Expires: expires}
 	if secret == "" {
-		c.cookie.MaxAge = -1
+		c.cookie.MaxAge = -1 //nolint:gosec // its attributes are set above
 	}
 }
 
@@ -121,7 +121,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, route Route,
 	if route.Needs == Public {
 		return nil
 	}
-	switch route.Needs {
+	switch route.Needs { //nolint:exhaustive // the others are people
 	case Manager, Agent, AnyRole, Renewing:
 		p, err := s.c.Guard.Peer(ctx, r.TLS, route.Needs == Renewing)
 		if err != nil {

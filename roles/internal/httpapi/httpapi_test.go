@@ -149,7 +149,7 @@ func TestRequests(t *testing.T) {
 		{"reader-writes", "POST", "/things", `{"name":"x"}`, []string{"Authorization", "Bearer reader"}, 403, "only read"},
 		{"admin", "DELETE", "/things", "", root, 204, ""},
 		{"no-admin", "DELETE", "/things", "", append([]string{"X-CSRF-Token", "csrf"}, cookie...), 403, "administrator"},
-		{"unknown-field", "POST", "/things", `{"name":"x","nmae":"y"}`, root, 422, `"fields":["nmae"]`},
+		{"unknown-field", "POST", "/things", `{"name":"x","nme":"y"}`, root, 422, `"fields":["nme"]`},
 		{"missing-field", "POST", "/things", `{}`, root, 422, "name"},
 		{"wrong-type", "POST", "/things", `{"name":7}`, root, 422, `"fields":["name"]`},
 		{"below-minimum", "POST", "/things", `{"name":"x","count":-1}`, root, 422, `"fields":["count"]`},
@@ -368,7 +368,9 @@ func TestPlainHTTPOnTheSamePort(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}, 200*time.Millisecond) }()
+	go func() {
+		done <- s.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}, 200*time.Millisecond)
+	}()
 	idle, err := net.Dial("tcp", l.Addr().String()) // says nothing and must not be in the way
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config, 
 
 func redirect(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
-	http.Redirect(w, r, "https://"+r.Host+r.URL.RequestURI(), http.StatusPermanentRedirect)
+	http.Redirect(w, r, "https://"+r.Host+r.URL.RequestURI(), http.StatusPermanentRedirect) //nolint:gosec // to the same host and path that the client asked for
 }
 
 // splitter shares one listener between TLS and plain HTTP by each
@@ -95,7 +95,7 @@ func (h *half) Accept() (net.Conn, error) {
 func (h *half) Close() error { return h.s.Close() }
 
 // Addr is the shared listener's address.
-func (h *half) Addr() net.Addr { return h.s.Listener.Addr() }
+func (h *half) Addr() net.Addr { return h.s.Addr() }
 
 // Close closes the listener.
 func (s *splitter) Close() error {
@@ -109,7 +109,7 @@ func (s *splitter) Close() error {
 
 func (s *splitter) run() {
 	for {
-		c, err := s.Listener.Accept()
+		c, err := s.Accept()
 		var temporary net.Error
 		switch {
 		case err == nil:

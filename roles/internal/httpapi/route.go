@@ -79,7 +79,7 @@ func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, 
 				if err := s.finish(ctx, r, err); err != nil {
 					return nil, err
 				}
-				return s.events(any(out).(*Events)), nil
+				return s.events(any(out).(*Events)), nil //nolint:contextcheck // huma hands the context to the stream itself
 			})
 		}
 	case Either:

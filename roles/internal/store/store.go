@@ -84,7 +84,7 @@ func (s *Store) open(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var id, revision int64
 		if err := rows.Scan(&id, &revision); err != nil {
@@ -299,7 +299,7 @@ func scanAll[T any](rows *sql.Rows, err error, scan func(*sql.Rows) (T, error)) 
 	if err != nil {
 		return nil, storeError(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	list := []T{}
 	for rows.Next() {
 		v, err := scan(rows)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strconv"
 	"time"
 
@@ -90,7 +91,7 @@ func (t *Tx) InsertSession(ctx context.Context, hash string, user int64, expires
 func (v View) SessionUser(ctx context.Context, hash string) (User, time.Time, error) {
 	var id, expires int64
 	err := v.q.QueryRowContext(ctx, `SELECT user, expires FROM session WHERE hash = ?`, hash).Scan(&id, &expires)
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, time.Time{}, api.NotFoundf("there is no such session")
 	}
 	if err != nil {
