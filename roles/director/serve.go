@@ -65,9 +65,14 @@ func (d *Director) Listen(ctx context.Context) (*Listening, error) {
 		return nil, &api.Error{Code: api.CodeInvalid, Op: "listen", Message: "no address to listen on is configured", Fields: []string{"listen"}}
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	for _, n := range l.listeners {
 		d.address = append(d.address, n.Addr().String())
+	}
+	d.mu.Unlock()
+	// Whoever reads it may call at once: connections wait until we serve.
+	if err := d.writeClientFile(ctx, l.Addresses()[0]); err != nil {
+		l.close()
+		return nil, err
 	}
 	return l, nil
 }
@@ -109,10 +114,6 @@ func (l *Listening) Addresses() []string {
 // Serve answers until ctx ends. Instances go on running after it.
 func (l *Listening) Serve(ctx context.Context) error {
 	d := l.d
-	if err := d.writeClientFile(ctx, l.Addresses()[0]); err != nil {
-		l.close()
-		return err
-	}
 	config := d.ca.ServerTLS(d.hosts)
 	g, ctx := errgroup.WithContext(ctx)
 	context.AfterFunc(ctx, d.endWait)
