@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -138,9 +139,13 @@ func (d *demo) ensureCode(ctx context.Context) error {
 
 // operate asks for long work and tells its steps until it is done.
 func (d *demo) operate(ctx context.Context, path string, in any) error {
+	var answer json.RawMessage
+	if err := d.api.Do(ctx, http.MethodPost, path, in, &answer); err != nil {
+		return err
+	}
 	var op api.Operation
-	if err := d.api.Do(ctx, http.MethodPost, path, in, &op); err != nil || op.Title == "" {
-		return err // without a title it was no operation: the change was made at once
+	if json.Unmarshal(answer, &op) != nil || op.Title == "" {
+		return nil // it was changed at once, and the answer is the thing itself
 	}
 	said := map[string]bool{}
 	for !op.State.Final() {
