@@ -77,6 +77,7 @@ func TestNobodyReachesWhatIsNotTheirs(t *testing.T) {
 			}
 		}
 		switch r.Needs {
+		case httpapi.User:
 		case httpapi.Manager, httpapi.Agent, httpapi.AnyRole, httpapi.Renewing:
 			if got, _ := status(h.admin); got != http.StatusUnauthorized {
 				t.Errorf("%s as administrator without a certificate: got %d, want 401", name, got)

@@ -123,7 +123,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 	c.Limits = c.Limits.withDefaults()
 	d := &Director{c: c, live: newLive(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
-	d.waits, d.endWait = context.WithCancel(d.ctx)
+	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })
 	if err := d.open(ctx); err != nil {
 		_ = d.Close()
@@ -150,7 +150,7 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	fresh := func(h http.Handler) http.Handler { return pki.FreshConnections(d.c.Now, h) }
-	d.http, err = httpapi.New(httpapi.Config{Wrap: fresh, Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now})
+	d.http, err = httpapi.New(httpapi.Config{Wrap: fresh, Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now}) //nolint:contextcheck // requests have contexts of their own
 	return err
 }
 

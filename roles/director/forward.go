@@ -42,7 +42,7 @@ func (d *Director) copyLog(ctx context.Context, a store.Application, path string
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.Stream(ctx, http.MethodGet, path, nil)
+	resp, err := c.Stream(ctx, http.MethodGet, path, nil) //nolint:bodyclose // whoever sends the answer closes it
 	if err != nil {
 		return nil, err
 	}

@@ -85,6 +85,7 @@ func (g guard) Password(ctx context.Context, name, password, remote string) (htt
 		return httpapi.Principal{}, wrongSignIn()
 	}
 	g.known.Store(sum, g.c.Now())
+	g.limits.Forget("name " + name) // its owner is not held back by mistypings
 	return httpapi.Principal{User: u.User}, nil
 }
 

@@ -98,7 +98,7 @@ func (d *Director) submit(ctx context.Context, o order) (api.Operation, error) {
 		return api.Operation{}, err
 	}
 	if !old && !row.State.Final() && row.Service == 0 {
-		d.run(row)
+		d.run(row) //nolint:contextcheck // it goes on when the asker has gone
 	}
 	return row.Operation, nil
 }
@@ -181,7 +181,8 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 		}
 		return err
 	}
-	state, reason := s.State, s.Reason
+	var state api.State
+	var reason string
 	if o.State == api.OperationDone {
 		reason = "done: " + o.Title
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,

@@ -77,6 +77,7 @@ func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instanc
 			lost = append(lost, r)
 		case fateStart:
 			again = append(again, r)
+		case fateStay:
 		}
 	}
 	if len(leave) > 0 {
@@ -199,7 +200,7 @@ func (d *Director) adopt(ctx context.Context) error {
 	for _, o := range active {
 		if o.Service == 0 {
 			d.c.Log.Info("operation goes on", "op", o.Kind, "operation", o.ID, "app", o.Application)
-			d.run(o)
+			d.run(o) //nolint:contextcheck // it has a deadline of its own
 		}
 	}
 	if len(again) == 0 {
