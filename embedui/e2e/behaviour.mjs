@@ -3,7 +3,7 @@
 // director, so that it may kill it:  node e2e/behaviour.mjs
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -228,5 +228,6 @@ await step('an empty installation leads on', async () => {
 
 await browser.close();
 await stop();
+rmSync(files, { recursive: true });
 for (const f of faults) console.log('FAULT', f);
 process.exit(failures.length || faults.length ? 1 : 0);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { get } from 'node:http';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { base, open, page, shoot, signIn } from './browser.mjs';
@@ -36,8 +36,10 @@ async function answers(url, text) {
   }
   throw new Error(`${url} does not answer with ${text}`);
 }
+const made = [];
 function site(text) {
   const dir = mkdtempSync(join(tmpdir(), 'nutshell-site-'));
+  made.push(dir);
   writeFileSync(join(dir, 'index.php'), `<?php echo "${text} ", 6 * 7;`);
   execFileSync('tar', ['czf', join(dir, text + '.tar.gz'), '-C', dir, 'index.php']);
   return join(dir, text + '.tar.gz');
@@ -184,6 +186,7 @@ try {
   await shoot(p, 'step-failed');
 }
 await browser.close();
+for (const dir of made) rmSync(dir, { recursive: true });
 for (const f of faults) console.log('FAULT', f);
 if (failed) console.log('FAIL', failed.message);
 process.exit(failed || faults.length ? 1 : 0);
