@@ -26,8 +26,8 @@ const demoTime = 25 * time.Minute
 // would. What stands already is left as it is.
 type demo struct {
 	api  *rpc.Client
-	say  func(format string, args ...any)
-	name string // of the application
+	say  func(format string, args ...any) // repeats itself; the printer does not
+	name string                           // of the application
 	file string
 }
 
@@ -147,17 +147,13 @@ func (d *demo) operate(ctx context.Context, path string, in any) error {
 	if json.Unmarshal(answer, &op) != nil || op.Title == "" {
 		return nil // it was changed at once, and the answer is the thing itself
 	}
-	said := map[string]bool{}
 	for !op.State.Final() {
 		if n := len(op.Steps); n > 0 {
 			line := op.Steps[n-1].Name
 			if detail := op.Steps[n-1].Detail; detail != "" {
 				line += ": " + detail
 			}
-			if !said[line] {
-				said[line] = true
-				d.say("%s: %s", op.Title, line)
-			}
+			d.say("%s: %s", op.Title, line)
 		}
 		if err := d.api.Do(ctx, http.MethodGet, "/api/v1/operations/"+op.ID+"?wait=1s", nil, &op); err != nil {
 			return err

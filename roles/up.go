@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"nutshell/roles/api"
 	"nutshell/roles/director"
@@ -38,6 +40,25 @@ func (p *Program) upCommand() *cli.Command {
 		}}
 }
 
+// progressLines prints what is being done: on a terminal in one line that
+// changes, elsewhere a line for each step but none for its percents.
+func progressLines(out io.Writer) func(format string, args ...any) {
+	f, ok := out.(*os.File)
+	terminal := ok && term.IsTerminal(int(f.Fd()))
+	last := ""
+	return func(format string, args ...any) {
+		line := fmt.Sprintf(format, args...)
+		step, _, _ := strings.Cut(line, " (")
+		switch {
+		case terminal && last != "" && step == last:
+			fmt.Fprintf(out, "\033[A\r\033[K  %s\n", line)
+		case step != last:
+			fmt.Fprintf(out, "  %s\n", line)
+		}
+		last = step
+	}
+}
+
 // directorCommand is the director alone: its instances outlive it.
 func (p *Program) directorCommand() *cli.Command {
 	return &cli.Command{Name: "director", Usage: "the API, the web pages, users, clouds and code", Flags: settingFlags(), Action: func(x *cli.Context) error {
@@ -59,7 +80,7 @@ func (p *Program) up(ctx context.Context, c *config.Config, demoFile string) err
 		if demoFile == "" {
 			return nil
 		}
-		d, err := newDemo(c.DataDir, demoFile, func(format string, args ...any) { fmt.Fprintf(p.Stdout, "  "+format+"\n", args...) })
+		d, err := newDemo(c.DataDir, demoFile, progressLines(p.Stdout))
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ type Machine interface {
 	// Address is the instance's IP.
 	Address() string
 	// Port is the number to listen on for a port of the description: the same
-	// in containers; in the process cloud, ports below 1024 are shifted by 10000.
+	// in containers; in the process cloud, ports below 1024 are shifted by 20000.
 	Port(port int) int
 	// Program finds a program of a Debian package, or says which package is missing.
 	Program(name, debianPackage string) (string, error)

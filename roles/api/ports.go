@@ -12,10 +12,10 @@ const (
 
 // RealPort is the port number to use at an instance's address for a port of a
 // kind's description. Instances of the process cloud live on loopback
-// addresses without privileges, so there ports below 1024 are shifted by 10000.
+// addresses without privileges, so there ports below 1024 are shifted by 20000.
 func RealPort(address string, port int) int {
 	if a, err := netip.ParseAddr(address); err == nil && a.IsLoopback() && port < 1024 {
-		return port + 10000
+		return port + 20000
 	}
 	return port
 }

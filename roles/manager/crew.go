@@ -14,6 +14,7 @@ import (
 const (
 	lostAfter = 10 * time.Second // of silence
 	lookTime  = 2 * time.Second
+	goneFor   = 15 * time.Second // the director's word may be this far behind ours
 )
 
 // crew is the instances of one service as this manager knows them: those the
@@ -24,8 +25,8 @@ type crew struct {
 
 	mu       sync.Mutex
 	members  map[string]*member
-	launches map[string]bool // launched by us, not yet told by the director
-	gone     map[string]bool // terminated by us, still told by the director
+	launches map[string]bool      // launched by us, not yet told by the director
+	gone     map[string]time.Time // terminated by us, still told by the director
 }
 
 type member struct {
@@ -36,7 +37,7 @@ type member struct {
 }
 
 func newCrew(m *Manager) *crew {
-	return &crew{m: m, members: map[string]*member{}, launches: map[string]bool{}, gone: map[string]bool{}}
+	return &crew{m: m, members: map[string]*member{}, launches: map[string]bool{}, gone: map[string]time.Time{}}
 }
 
 // want takes the director's list.
@@ -47,7 +48,7 @@ func (c *crew) want(instances []api.Instance) {
 	for _, i := range instances {
 		told[i.ID] = true
 		delete(c.launches, i.ID)
-		if c.gone[i.ID] || i.State == api.InstanceAsked || i.State == api.InstanceLeaving {
+		if c.isGone(i.ID) || i.State == api.InstanceAsked || i.State == api.InstanceLeaving {
 			continue
 		}
 		if m := c.members[i.ID]; m == nil {
@@ -68,6 +69,13 @@ func (c *crew) want(instances []api.Instance) {
 	}
 }
 
+// isGone reports whether we terminated the instance. What the director goes on
+// telling of long afterwards is there again, and must be counted.
+func (c *crew) isGone(id string) bool {
+	at, ok := c.gone[id]
+	return ok && c.m.c.Now().Sub(at) < goneFor
+}
+
 func (c *crew) launched(instances []api.Instance) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +92,7 @@ func (c *crew) terminated(instances []api.Instance) {
 	defer c.mu.Unlock()
 	for _, i := range instances {
 		if !c.launches[i.ID] {
-			c.gone[i.ID] = true
+			c.gone[i.ID] = c.m.c.Now()
 		}
 		delete(c.members, i.ID)
 		delete(c.launches, i.ID)
@@ -120,7 +128,8 @@ func (c *crew) lookAt(ctx context.Context, i api.Instance) bool {
 }
 
 // sort tells which instances can be counted on, oldest first, and which are
-// lost: silent for too long, or dead by the director's word and not answering.
+// lost, that is, silent for too long. What the director calls lost may be
+// starting again this moment, so its word alone takes none away.
 func (c *crew) sort(now time.Time) (have, lost []api.Instance) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,9 +138,6 @@ func (c *crew) sort(now time.Time) (have, lost []api.Instance) {
 		limit := lostAfter
 		if !m.ready && now.Sub(m.i.Created) < bootTime {
 			limit = bootTime
-		}
-		if m.i.State == api.InstanceLost {
-			limit = lookTime
 		}
 		if silent > limit {
 			lost = append(lost, m.i)

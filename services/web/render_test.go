@@ -17,7 +17,7 @@ func frame(name string, port int) Frame {
 
 func TestTemplates(t *testing.T) {
 	pages := Pages{Index: "index.php", Dynamic: `\.php(?:/|$)`, Local: "        location @app { return 404; } # the kind's own"}
-	loopback := frame("nginx-proxy", 10080)
+	loopback := frame("nginx-proxy", 20080)
 	loopback.User, loopback.Address, loopback.Loopback = "", "127.9.1.2", true
 	tests := []struct {
 		golden, template string
