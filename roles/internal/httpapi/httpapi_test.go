@@ -217,6 +217,8 @@ func TestPages(t *testing.T) {
 		{"route-of-the-pages", "GET", "/applications/shop", 200, "shell", "no-cache"},
 		{"asset", "GET", "/assets/app-abc.js", 200, "let x", "immutable"},
 		{"old-asset", "GET", "/assets/app-old.js", 404, "not_found", ""},
+		{"page-with-a-dot", "GET", "/applications/shop.v2", 200, "shell", "no-cache"},
+		{"page-below-a-dot", "GET", "/applications/shop.v2/services/php.js", 200, "shell", "no-cache"},
 		{"escape", "GET", "/../../etc/passwd", 200, "shell", ""},
 		{"api-is-no-page", "GET", "/api/nothing", 404, "not_found", ""},
 		{"post", "POST", "/", 404, "not_found", ""},

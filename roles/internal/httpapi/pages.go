@@ -23,7 +23,7 @@ const contentPolicy = "default-src 'self'; script-src 'self'; style-src 'self'; 
 func isAPI(p string) bool { return p == "/api" || strings.HasPrefix(p, "/api/") }
 
 // pages serves the built user interface. Addresses that are no file are the
-// pages' own routes and get index.html.
+// pages' own routes and get index.html, also with a dot in a name.
 type pages struct {
 	files fs.FS
 	tags  map[string]string // ETag by name; embedded files have no times
@@ -56,7 +56,7 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, found := p.tags[name]
 	switch {
 	case found:
-	case path.Ext(name) != "" && path.Dir(name) != ".": // a file that was asked for by name, such as an old script
+	case strings.HasPrefix(name, "assets/"): // a script of an earlier build, say; a page in its place would be run as one
 		writeProblem(w, toProblem(r.Context(), api.NotFoundf("there is no file %s", api.Shorten(name))))
 		return
 	default:

@@ -61,6 +61,11 @@ func Open(ctx context.Context, dir string, now func() time.Time) (*Store, error)
 }
 
 func (s *Store) open(ctx context.Context, path string) error {
+	// SQLite gives its -wal and -shm the mode of the database, so that one must
+	// be private before it is opened: others may pass through the directory.
+	if err := private(path); err != nil {
+		return err
+	}
 	var err error
 	// The busy timeout comes first: switching to WAL already needs the lock.
 	const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=temp_store(MEMORY)"
@@ -69,9 +74,6 @@ func (s *Store) open(ctx context.Context, path string) error {
 	}
 	s.writer.SetMaxOpenConns(1) // SQLite has one write lock: queue here instead of failing with SQLITE_BUSY
 	if err := s.migrate(ctx); err != nil {
-		return err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
 		return err
 	}
 	if s.readers, err = sql.Open("sqlite", "file:"+path+pragmas+"&_pragma=query_only(1)"); err != nil {
@@ -93,6 +95,24 @@ func (s *Store) open(ctx context.Context, path string) error {
 		s.revisions[id] = revision
 	}
 	return rows.Err()
+}
+
+// private makes the database if it is not there and takes it away from other
+// accounts, with what an earlier director may have left open to them.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Chmod(path+suffix, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // migrate runs the numbered files that this database has not seen yet, each

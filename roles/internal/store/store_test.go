@@ -124,6 +124,35 @@ func gotRevision(t *testing.T, s *Store, id int64) int64 {
 	return a.Revision
 }
 
+// TestFilesArePrivate: instances run below the data directory under other
+// accounts, so that its mode does not keep them out.
+func TestFilesArePrivate(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	check := func(when string) {
+		t.Helper()
+		for _, name := range []string{"nutshell.db", "nutshell.db-wal", "nutshell.db-shm", "nutshell.lock"} {
+			info, err := os.Stat(filepath.Join(dir, name))
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %s is %v (%v), want -rw-------", when, name, info.Mode(), err)
+			}
+		}
+	}
+	shop(t, s)
+	check("new")
+	for _, name := range []string{"nutshell.db", "nutshell.db-wal", "nutshell.db-shm"} {
+		if err := os.Chmod(filepath.Join(dir, name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.lock.Close() // a director that was killed leaves all its files
+	other := open(t, dir)
+	check("left by an earlier one")
+	if err := errors.Join(other.Close(), s.writer.Close(), s.readers.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
