@@ -66,6 +66,8 @@ func (f *figures) watch(ctx context.Context) {
 }
 
 // measure sums CPU seconds and resident memory over our init and all below it.
+// What processes share is counted once, as much as the one that shares most:
+// workers of PHP-FPM would else count its cache again and again.
 func measure(ctx context.Context) (cpu float64, memory int64, n int) {
 	all, err := process.ProcessesWithContext(ctx)
 	if err != nil {
@@ -78,6 +80,7 @@ func measure(ctx context.Context) (cpu float64, memory int64, n int) {
 		}
 	}
 	top := int32(os.Getppid())
+	var shared int64
 	for _, p := range all {
 		if !below(parent, p.Pid, top) {
 			continue
@@ -86,11 +89,12 @@ func measure(ctx context.Context) (cpu float64, memory int64, n int) {
 		if t, err := p.TimesWithContext(ctx); err == nil {
 			cpu += t.User + t.System
 		}
-		if m, err := p.MemoryInfoWithContext(ctx); err == nil {
-			memory += int64(m.RSS)
+		if m, err := p.MemoryInfoExWithContext(ctx); err == nil {
+			memory += int64(m.RSS) - int64(m.Shared)
+			shared = max(shared, int64(m.Shared))
 		}
 	}
-	return cpu, memory, n
+	return cpu, memory + shared, n
 }
 
 func below(parent map[int32]int32, pid, top int32) bool {
