@@ -126,13 +126,20 @@ class Live {
     }
     source.onerror = () => {
       if (this.#source !== source) return;
-      if (this.link !== 'lost') this.lostAt = Date.now();
-      this.link = 'lost';
+      // Browsers drop connections whenever an interface of the machine comes or
+      // goes, as those of instances do; only a longer silence is worth a word.
+      if (this.link === 'live') {
+        this.lostAt = Date.now();
+        this.link = 'connecting';
+        setTimeout(() => {
+          if (this.link === 'connecting') this.link = 'lost';
+        }, 5000);
+      } else if (!this.loaded) this.link = 'lost';
       // The browser resumes by itself after a broken connection, but gives up
       // when it is answered with an error, as when the session is over.
       if (source.readyState === EventSource.CLOSED) {
         clearTimeout(this.#retry);
-        this.#retry = setTimeout(() => void this.#reopen(), 2000);
+        this.#retry = setTimeout(() => void this.#reopen(), this.link === 'lost' ? 2000 : 500);
       }
     };
     source.onopen = () => (this.link = 'live');
