@@ -2,6 +2,7 @@ package php
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 
@@ -63,12 +65,25 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 	if err != nil {
 		return err
 	}
+	if now, _ := p.fpm.now(); now == "" && listen { // nothing serves yet: both at once
+		var wg sync.WaitGroup
+		var made error
+		wg.Go(func() { made = p.fpm.apply(ctx, s) })
+		err = p.listen(ctx, c, roots)
+		wg.Wait()
+		return errors.Join(made, err)
+	}
 	if err := p.fpm.apply(ctx, s); err != nil {
 		return err
 	}
 	if !listen {
 		return p.nginx.Stop(ctx)
 	}
+	return p.listen(ctx, c, roots)
+}
+
+// listen answers proxies elsewhere.
+func (p *pager) listen(ctx context.Context, c web.Config, roots []web.Root) error {
 	return p.nginx.ServeTemplate(ctx, p.templates, "backend", func(f web.Frame) any {
 		return struct {
 			web.TierData

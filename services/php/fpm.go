@@ -91,16 +91,18 @@ func (f *fpm) apply(ctx context.Context, s settings) error {
 	if _, _, _, ok := f.m.User(); !ok && os.Geteuid() == 0 {
 		args = append(args, "-R") // root without an account to fall back to
 	}
-	if err := f.write(ctx, program, args, name, text); err != nil {
+	if err := f.write(name, text); err != nil {
 		return err
 	}
 	err = f.m.Supervisor().Ensure(ctx, services.Process{Name: name, Argv: append([]string{program}, args...), Log: "php-fpm.log", Describe: "output of PHP-FPM", Stop: "QUIT", Grace: s.RequestTimeout + 5,
-		Ready: func(ctx context.Context) error { _, err := f.status(ctx, name); return err }})
+		Ready: web.Soon(func(ctx context.Context) error { _, err := f.status(ctx, name); return err })})
 	if err != nil {
-		if f.link.Get() != f.socket(name) { // a new one that does not come up; the old one serves
-			err = errors.Join(err, f.m.Supervisor().Stop(context.WithoutCancel(ctx), name))
+		if f.link.Get() == f.socket(name) {
+			return err
 		}
-		return err
+		// A new one that does not come up; the old one serves.
+		ctx := context.WithoutCancel(ctx)
+		return errors.Join(f.refused(ctx, program, args, err), f.end(ctx, name))
 	}
 	if err := f.link.Set(f.socket(name)); err != nil {
 		return err
@@ -186,22 +188,27 @@ func (f *fpm) render(s settings) (name, text string, err error) {
 	return d.Name, text, err
 }
 
-// write stores the configuration after php-fpm has checked it.
-func (f *fpm) write(ctx context.Context, program string, args []string, name, text string) error {
+func (f *fpm) write(name, text string) error {
 	if b, err := os.ReadFile(f.file(name)); err == nil && string(b) == text {
 		return nil
 	}
-	fresh := f.file(name) + ".check"
-	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil { //nolint:gosec // no secret in it
+	if err := os.WriteFile(f.file(name)+".new", []byte(text), 0o644); err != nil { //nolint:gosec // no secret in it
 		return err
 	}
-	checked := slices.Clone(args)
-	checked[slices.Index(checked, "-y")+1] = fresh
-	out, err := exec.CommandContext(ctx, program, append(checked, "-t")...).CombinedOutput()
-	if err != nil {
-		return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: "php-fpm", Message: "php-fpm refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
+	return os.Rename(f.file(name)+".new", f.file(name))
+}
+
+// refused is why php-fpm did not start: its configuration, or what was seen.
+// It is not asked before a start, which is the same check: reading the
+// configuration takes php-fpm as long as starting, for its extensions.
+func (f *fpm) refused(ctx context.Context, program string, args []string, seen error) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, append(slices.Clone(args), "-t")...).CombinedOutput()
+	if err == nil {
+		return seen
 	}
-	return os.Rename(fresh, f.file(name))
+	return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: "php-fpm", Message: "php-fpm refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
 }
 
 // retire ends a former PHP-FPM when it has no requests left, or when each of

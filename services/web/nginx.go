@@ -81,7 +81,9 @@ func openFiles() uint64 {
 func (n *Nginx) file() string { return filepath.Join(n.m.Dir("etc"), n.name+".conf") }
 
 // Serve makes nginx run the configuration that render returns for a revision.
-// It is checked first; an error leaves the one before serving.
+// One that runs gets it only after a check, so an error leaves the one before
+// serving. Where none runs, the start is the check: it is said in the same
+// words, and a node that is added does not wait for two starts.
 func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string, error)) error {
 	plain, err := render("")
 	if err != nil {
@@ -97,21 +99,40 @@ func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string,
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	fresh := !n.known()
 	if string(before) != text {
-		if err := n.replace(ctx, text); err != nil {
+		if err := n.directories(); err != nil {
+			return err
+		}
+		if !fresh {
+			if err := n.check(ctx, text); err != nil {
+				return err
+			}
+		}
+		if err := writeAtomic(n.file(), []byte(text)); err != nil {
 			return err
 		}
 	}
-	if err := n.Keep(ctx); err != nil {
-		return err
+	if err = n.Keep(ctx); err != nil && fresh {
+		err = errors.Join(n.refused(ctx, text, err), n.m.Supervisor().Stop(context.WithoutCancel(ctx), n.name))
 	}
-	if err := n.reload(ctx, revision); err != nil {
-		if len(before) > 0 { // the old one still runs: it must also be what a restart finds
-			err = errors.Join(err, writeAtomic(n.file(), before))
-		}
-		return err
+	if err == nil && !(fresh && n.runs(ctx, revision)) {
+		err = n.reload(ctx, revision)
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	// The old one must also be what a restart finds.
+	if len(before) > 0 {
+		return errors.Join(err, writeAtomic(n.file(), before))
+	}
+	return errors.Join(err, os.Remove(n.file()))
+}
+
+// known reports whether nginx was started before, be it that it runs or that
+// it is between two tries.
+func (n *Nginx) known() bool {
+	return slices.ContainsFunc(n.m.Supervisor().Processes(), func(p api.Process) bool { return p.Name == n.name })
 }
 
 // Keep starts nginx with the configuration that it had, unless it runs.
@@ -128,7 +149,7 @@ func (n *Nginx) Keep(ctx context.Context) error {
 		n.m.Supervisor().AddLog(file, l.what+" of "+n.name, filepath.Join(n.m.Dir("log"), file))
 	}
 	return n.m.Supervisor().Ensure(ctx, services.Process{Name: n.name, Argv: append([]string{program}, n.arguments(n.file())...), Stop: "QUIT", Grace: 60,
-		Describe: "output of " + n.name, Ready: func(ctx context.Context) error { _, err := n.revision(ctx); return err }})
+		Describe: "output of " + n.name, Ready: Soon(func(ctx context.Context) error { _, err := n.revision(ctx); return err })})
 }
 
 // Stop lets requests under way finish and forgets the configuration.
@@ -148,11 +169,8 @@ func (n *Nginx) arguments(file string) []string {
 	return []string{"-p", n.m.Dir("run"), "-c", file, "-e", filepath.Join(n.m.Dir("log"), n.name+"-error.log")}
 }
 
-func (n *Nginx) replace(ctx context.Context, text string) error {
-	program, err := n.program()
-	if err != nil {
-		return err
-	}
+// directories makes those for what nginx keeps outside of its memory.
+func (n *Nginx) directories() error {
 	for _, d := range []string{"body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		dir := filepath.Join(n.m.Dir("run"), n.name, d)
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // workers have an account of their own
@@ -164,6 +182,15 @@ func (n *Nginx) replace(ctx context.Context, text string) error {
 			}
 		}
 	}
+	return nil
+}
+
+// check asks nginx whether it would take a configuration.
+func (n *Nginx) check(ctx context.Context, text string) error {
+	program, err := n.program()
+	if err != nil {
+		return err
+	}
 	fresh := n.file() + ".check"
 	if err := writeAtomic(fresh, []byte(text)); err != nil {
 		return err
@@ -173,7 +200,15 @@ func (n *Nginx) replace(ctx context.Context, text string) error {
 	if err != nil {
 		return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: n.name, Message: "nginx refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
 	}
-	return writeAtomic(n.file(), []byte(text))
+	return nil
+}
+
+// refused is why nginx did not start: its configuration, or what was seen.
+func (n *Nginx) refused(ctx context.Context, text string, seen error) error {
+	if err := n.check(context.WithoutCancel(ctx), text); err != nil {
+		return err
+	}
+	return seen
 }
 
 // reload returns when the revision runs and no worker takes requests by an
@@ -181,7 +216,7 @@ func (n *Nginx) replace(ctx context.Context, text string) error {
 func (n *Nginx) reload(ctx context.Context, revision string) error {
 	ctx, cancel := context.WithTimeout(ctx, reloadTime)
 	defer cancel()
-	if now, err := n.revision(ctx); err != nil || now != revision {
+	if !n.runs(ctx, revision) {
 		if err := n.m.Supervisor().Signal(n.name, "HUP"); err != nil {
 			return err
 		}
@@ -203,6 +238,11 @@ func (n *Nginx) reload(ctx context.Context, revision string) error {
 	}
 }
 
+func (n *Nginx) runs(ctx context.Context, revision string) bool {
+	now, err := n.revision(ctx)
+	return err == nil && now == revision
+}
+
 func (n *Nginx) revision(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(n.m.Address(), strconv.Itoa(n.port))+"/revision", nil)
 	if err != nil {
@@ -219,6 +259,24 @@ func (n *Nginx) revision(ctx context.Context) (string, error) {
 		err = fmt.Errorf("%s answers %s", n.name, resp.Status)
 	}
 	return string(b), err
+}
+
+// Soon makes a check for a process that has just been started and needs a few
+// milliseconds: it looks again and again for a moment before it says no.
+func Soon(check func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for end := time.Now().Add(60 * time.Millisecond); ; {
+			err := check(ctx)
+			if err == nil || time.Now().After(end) {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}
 }
 
 // Answers reports whether nginx serves.
