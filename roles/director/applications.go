@@ -158,9 +158,7 @@ func (d *Director) onApplication(ctx context.Context, ref string, make func(int6
 	if err != nil {
 		return api.Operation{}, err
 	}
-	o := make(a.ID)
-	o.title += " " + a.Name
-	return d.submit(ctx, o)
+	return d.submit(ctx, make(a.ID))
 }
 
 func (d *Director) startApplicationOrder(id int64, b api.Start) order {

@@ -64,6 +64,9 @@ func (d *Director) launchIn(ctx context.Context, name string, rows []store.Insta
 	if err := p.ready(ctx, d.c.Now()); err != nil {
 		return fail(err)
 	}
+	if rows, err = d.stillWanted(ctx, rows); err != nil || len(rows) == 0 {
+		return nil, err
+	}
 	specs := make([]cloud.Spec, len(rows))
 	for i, r := range rows {
 		if specs[i], err = d.spec(ctx, p, r, tell); err != nil {
@@ -75,36 +78,117 @@ func (d *Director) launchIn(ctx context.Context, name string, rows []store.Insta
 	defer cancel()
 	got, launchErr := p.driver.Launch(ctx, specs)
 	d.c.Log.Info("instances launched", "cloud", name, "asked", len(rows), "got", len(got), "took", d.c.Now().Sub(began))
-	var up []store.Instance
-	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+	up, err := d.launched(ctx, rows, got)
+	if err != nil {
+		return nil, err
+	}
+	if launchErr == nil && len(got) < len(rows) {
+		launchErr = fmt.Errorf("%d of %d instances were started", len(got), len(rows))
+	}
+	return up, cloudError("launch in", "cloud "+name, launchErr)
+}
+
+// stillWanted drops rows that somebody has ended since they were read.
+func (d *Director) stillWanted(ctx context.Context, rows []store.Instance) ([]store.Instance, error) {
+	var still []store.Instance
+	for _, r := range rows {
+		now, err := d.store.Instance(ctx, r.ID)
+		switch {
+		case api.CodeOf(err) == api.CodeNotFound || (err == nil && now.State == api.InstanceLeaving):
+			d.c.Log.Info("instance is not wanted any more and not launched", "instance", r.ID)
+		case err != nil:
+			return nil, err
+		default:
+			still = append(still, now)
+		}
+	}
+	return still, nil
+}
+
+// launched stores what a cloud has given. A launch takes its time, and who
+// ended an instance or stopped its application meanwhile wins: what the cloud
+// has started nevertheless goes again.
+func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cloud.Instance) ([]store.Instance, error) {
+	var up, end, stop []store.Instance
+	err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 		for _, r := range rows {
 			i := slices.IndexFunc(got, func(c cloud.Instance) bool { return c.Name == r.ID })
 			if i < 0 {
 				continue
 			}
 			row, err := t.Instance(ctx, r.ID)
+			if api.CodeOf(err) == api.CodeNotFound || (err == nil && row.State == api.InstanceLeaving) {
+				r.CloudID = got[i].ID
+				end = append(end, r)
+				continue
+			}
 			if err != nil {
 				return err
 			}
 			row.CloudID, row.Address = got[i].ID, got[i].Address
-			if row.State != api.InstanceLeaving && row.State != api.InstanceReady {
+			if row.State != api.InstanceReady {
 				row.State, row.Reason = api.InstanceBooting, ""
 			}
 			t.Bump(row.Application)
-			up = append(up, row)
 			if err := t.SaveInstance(ctx, row); err != nil {
 				return err
 			}
+			a, err := t.ApplicationByID(ctx, row.Application)
+			if err != nil {
+				return err
+			}
+			if a.Desired != api.GoalStarted || d.isHalted() {
+				stop = append(stop, row)
+				continue
+			}
+			up = append(up, row)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if launchErr == nil && len(up) < len(rows) {
-		launchErr = fmt.Errorf("%d of %d instances were started", len(up), len(rows))
+	ctx = context.WithoutCancel(ctx)
+	if len(end) > 0 {
+		d.c.Log.Info("instances were ended while they were launched", "count", len(end))
+		err = d.terminate(ctx, end)
 	}
-	return up, cloudError("launch in", "cloud "+name, launchErr)
+	if len(stop) > 0 {
+		d.c.Log.Info("applications were stopped while their instances were launched", "count", len(stop))
+		err = errors.Join(err, d.halt(ctx, stop, "stopped with the application", d.terminate))
+	}
+	return up, err
+}
+
+// again launches instances that ran before.
+func (d *Director) again(ctx context.Context, rows []store.Instance) error {
+	if err := d.booting(ctx, rows); err != nil {
+		return err
+	}
+	_, err := d.launch(ctx, rows, func(string, float64) {})
+	return err
+}
+
+// booting shows instances as booting that are about to be launched again. A
+// manager that comes up meanwhile must neither miss them nor call them lost.
+func (d *Director) booting(ctx context.Context, rows []store.Instance) error {
+	return d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		for _, r := range rows {
+			row, err := t.Instance(ctx, r.ID)
+			if api.CodeOf(err) == api.CodeNotFound || (err == nil && row.State == api.InstanceLeaving) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			row.State, row.Reason = api.InstanceBooting, "it is started again"
+			t.Bump(row.Application)
+			if err := t.SaveInstance(ctx, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // spec describes one instance to its cloud: the layers of its kind, and a

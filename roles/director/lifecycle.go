@@ -13,9 +13,7 @@ func (d *Director) onService(ctx context.Context, in ServicePath, make func(appl
 	if err != nil {
 		return api.Operation{}, err
 	}
-	o := make(a.ID, s.ID)
-	o.title += " " + a.Name + "/" + s.Name
-	return d.submit(ctx, o)
+	return d.submit(ctx, make(a.ID, s.ID))
 }
 
 func (d *Director) startService(ctx context.Context, in *struct {

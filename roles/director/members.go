@@ -107,54 +107,69 @@ func (d *Director) desired(ctx context.Context, in *struct {
 	}
 }
 
+// desiredOf reads all of it from one state of the database: an operation with
+// what was wanted before it began would be carried out wrongly.
 func (d *Director) desiredOf(ctx context.Context, application int64) (*api.Desired, error) {
-	a, err := d.store.ApplicationByID(ctx, application)
-	if err != nil {
-		return nil, err
-	}
-	out := &api.Desired{Revision: a.Revision, Application: a.Application, Services: []api.DesiredService{}}
-	rows, err := d.store.Services(ctx, store.Selection{Application: application})
-	if err != nil {
-		return nil, err
-	}
-	instances, err := d.store.ApplicationInstances(ctx, application)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range rows {
-		w := api.DesiredService{Service: s.Service, Instances: []api.Instance{}, Script: s.Script, Remove: s.Remove, Retry: s.Retry, Deleting: s.Deleting}
-		for _, i := range instances {
-			if i.Service == s.ID {
-				w.Instances = append(w.Instances, i.Instance)
-			}
-		}
-		if w.Code, err = d.codeOf(ctx, s, s.Version); err != nil {
-			return nil, err
-		}
-		if w.Previous, err = d.codeOf(ctx, s, s.Previous); err != nil {
-			return nil, err
-		}
-		o, err := d.store.Active(ctx, s.Application, s.ID)
+	out := &api.Desired{Services: []api.DesiredService{}}
+	err := d.store.Snapshot(ctx, func(v store.View) error {
+		a, err := v.ApplicationByID(ctx, application)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if o != nil {
-			w.Operation = &o.Operation
+		out.Revision, out.Application = a.Revision, a.Application
+		rows, err := v.Services(ctx, store.Selection{Application: application})
+		if err != nil {
+			return err
 		}
-		out.Services = append(out.Services, w)
+		instances, err := v.ApplicationInstances(ctx, application)
+		if err != nil {
+			return err
+		}
+		for _, s := range rows {
+			w, err := desiredService(ctx, v, s)
+			if err != nil {
+				return err
+			}
+			for _, i := range instances {
+				if i.Service == s.ID {
+					w.Instances = append(w.Instances, i.Instance)
+				}
+			}
+			out.Services = append(out.Services, w)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }
 
-func (d *Director) codeOf(ctx context.Context, s store.Service, id string) (*api.CodeVersion, error) {
+func desiredService(ctx context.Context, v store.View, s store.Service) (api.DesiredService, error) {
+	w := api.DesiredService{Service: s.Service, Instances: []api.Instance{}, Script: s.Script, Remove: s.Remove, Retry: s.Retry, Deleting: s.Deleting}
+	var err error
+	if w.Code, err = codeOf(ctx, v, s, s.Version); err != nil {
+		return w, err
+	}
+	if w.Previous, err = codeOf(ctx, v, s, s.Previous); err != nil {
+		return w, err
+	}
+	o, err := v.Active(ctx, s.Application, s.ID)
+	if o != nil {
+		w.Operation = &o.Operation
+	}
+	return w, err
+}
+
+func codeOf(ctx context.Context, v store.View, s store.Service, id string) (*api.CodeVersion, error) {
 	if id == "" {
 		return nil, nil
 	}
-	v, err := d.store.Version(ctx, s.Application, s.ID, id)
+	c, err := v.Version(ctx, s.Application, s.ID, id)
 	if api.CodeOf(err) == api.CodeNotFound { // an old version that was deleted
 		return nil, nil
 	}
-	return &v, err
+	return &c, err
 }
 
 var instanceID = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)

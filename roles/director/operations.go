@@ -55,7 +55,8 @@ func snapshotOf(s store.Service) json.RawMessage {
 
 // order is a change that somebody asks for.
 type order struct {
-	kind, title string
+	kind        string
+	title       string // what is done; the name of what it is done to is added when it is stored
 	application int64
 	service     int64 // 0: the application itself
 	request     any
@@ -109,6 +110,14 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 	if err != nil {
 		return store.Operation{}, err
 	}
+	o.title += " " + a.Name
+	var s store.Service
+	if o.service != 0 {
+		if s, err = t.ServiceByID(ctx, o.application, o.service); err != nil {
+			return store.Operation{}, err
+		}
+		o.title += "/" + s.Name
+	}
 	if err := d.inTheWay(ctx, t, o); err != nil {
 		return store.Operation{}, err
 	}
@@ -119,26 +128,31 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 			return row, err
 		}
 	}
-	var s store.Service
 	if o.service != 0 {
-		if s, err = t.ServiceByID(ctx, o.application, o.service); err != nil {
-			return row, err
-		}
 		row.Before = snapshotOf(s)
 	}
 	if row, err = t.InsertOperation(ctx, row, by, key); err != nil {
 		return row, err
 	}
+	t.Because(because(row))
 	done, err := o.change(ctx, t, &a, &s)
-	if err != nil {
+	if err != nil || !done {
 		return row, err
 	}
-	if done {
-		now := t.Now()
-		row.State, row.Progress, row.Started, row.Ended = api.OperationDone, 1, &now, &now
-		err = t.SaveOperation(ctx, row)
+	now := t.Now()
+	row.State, row.Progress, row.Started, row.Ended, row.Cancellable = api.OperationDone, 1, &now, &now, false
+	if err := t.SaveOperation(ctx, row); err != nil {
+		return row, err
 	}
-	return row, err
+	return row, t.Tell(ctx, row.Application, row.Service) // the change was told with the operation still on it
+}
+
+// because says in the history what changed a state, and who asked for that.
+func because(o store.Operation) string {
+	if o.State.Final() && o.State != api.OperationDone {
+		return "by " + o.Actor // the reason names the operation
+	}
+	return o.Title + ", by " + o.Actor
 }
 
 // inTheWay refuses an operation on an application while one of its services
@@ -163,7 +177,8 @@ func (d *Director) inTheWay(ctx context.Context, t *store.Tx, o order) error {
 // transaction that ends it.
 func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) error {
 	now := t.Now()
-	o.Ended = &now
+	o.Ended, o.Cancellable = &now, false
+	t.Because(because(*o))
 	d.live.annotate(o.ID, "", 0)
 	if o.Error != nil {
 		o.Error = api.AsError(o.Error)
@@ -184,11 +199,11 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 	var state api.State
 	var reason string
 	if o.State == api.OperationDone {
-		reason = "done: " + o.Title
+		reason = "serves"
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,
 			serviceActivate: api.Running}[o.Kind]
 		if s.Desired == api.GoalStopped {
-			state = api.Stopped
+			state, reason = api.Stopped, "stopped"
 		}
 	} else {
 		state, reason, err = d.restore(&s, o)

@@ -101,6 +101,9 @@ func (d *Director) runStart(ctx context.Context, run *operation.Run, a store.App
 		run.Undo("stop the instances", func(ctx context.Context) error {
 			return d.halt(ctx, kept, "stopped with the application", d.terminate)
 		})
+		if err := d.booting(ctx, kept); err != nil {
+			return err
+		}
 		// Beside the manager, which waits for them; those that do not come back it replaces.
 		d.goWork(func(ctx context.Context) {
 			if _, err := d.launch(ctx, kept, func(string, float64) {}); err != nil {
@@ -326,7 +329,7 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 		return err
 	}
 	if a.State == api.Init {
-		return nil
+		return t.Tell(ctx, a.ID, 0)
 	}
 	return t.MoveApplication(ctx, &a, api.Stopped, "stopped; everything is kept")
 }

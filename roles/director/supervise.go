@@ -117,7 +117,7 @@ func (s *supervisor) manager(ctx context.Context, a store.Application) error {
 }
 
 func (d *Director) replaceOrder(a store.Application) order {
-	return order{kind: instanceReplace, title: "bring back the manager of " + a.Name, application: a.ID, actor: "nutshell", final: true,
+	return order{kind: instanceReplace, title: "bring back the manager of", application: a.ID, actor: "nutshell", final: true,
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
 			reason := "its manager has not answered for " + managerSilence.String() + " and is started again"
 			d.c.Log.Warn("manager lost", "app", a.ID)

@@ -86,7 +86,7 @@ func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instanc
 		}
 	}
 	if len(again) > 0 {
-		if _, err := d.launch(ctx, again, func(string, float64) {}); err != nil {
+		if err := d.again(ctx, again); err != nil {
 			d.c.Log.Warn("stopped instances not started again", "cloud", p.name, "error", err)
 		}
 	}
@@ -207,6 +207,5 @@ func (d *Director) adopt(ctx context.Context) error {
 		return nil
 	}
 	d.c.Log.Info("instances of started applications are started again", "count", len(again))
-	_, err = d.launch(ctx, again, func(string, float64) {})
-	return err
+	return d.again(ctx, again)
 }

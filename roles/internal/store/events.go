@@ -24,6 +24,25 @@ func (t *Tx) event(ctx context.Context, typ string, owner, application, service 
 	return err
 }
 
+// Tell sends the event of a service (0: of the application), as it is now,
+// though its row has not changed: its operation has ended. What is gone has
+// told so itself.
+func (t *Tx) Tell(ctx context.Context, application, service int64) error {
+	var err error
+	if service == 0 {
+		err = t.applicationEvent(ctx, "application", Application{Application: api.Application{ID: application}})
+	} else {
+		var s Service
+		if s, err = t.ServiceByID(ctx, application, service); err == nil {
+			err = t.serviceEvent(ctx, s)
+		}
+	}
+	if api.CodeOf(err) == api.CodeNotFound {
+		return nil
+	}
+	return err
+}
+
 // Events lists what a user may see (owner 0: everything) after an id, oldest
 // first.
 func (v View) Events(ctx context.Context, owner, after int64, limit int) ([]api.Event, error) {
@@ -66,6 +85,9 @@ func (v View) Audit(ctx context.Context, limit int) ([]api.AuditEntry, error) {
 
 // change stores a line of the history of an application or service.
 func (t *Tx) change(ctx context.Context, application, service int64, state api.State, reason string) error {
+	if t.because != "" {
+		reason += " (" + t.because + ")"
+	}
 	_, err := t.exec(ctx, `INSERT INTO change (application, service, time, state, reason) VALUES (?, ?, ?, ?, ?)`,
 		application, service, micros(t.now), state, reason)
 	return err

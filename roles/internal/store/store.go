@@ -234,6 +234,17 @@ type querier interface {
 // View reads, outside of any transaction or inside a Tx.
 type View struct{ q querier }
 
+// Snapshot runs fn on one state of the database: what several reads tell fits
+// together, whatever is written meanwhile.
+func (s *Store) Snapshot(ctx context.Context, fn func(View) error) error {
+	tx, err := s.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return storeError(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	return storeError(fn(View{q: tx}))
+}
+
 // Tx is a transaction under way. It reads what it has written.
 type Tx struct {
 	View
@@ -241,6 +252,7 @@ type Tx struct {
 	now     time.Time
 	bumped  map[int64]bool
 	touched map[int64]bool // applications whose services' rows changed
+	because string
 	after   []func()
 }
 
@@ -249,6 +261,9 @@ func (t *Tx) Now() time.Time { return t.now }
 
 // Bump marks an application as changed in a way that its manager must see.
 func (t *Tx) Bump(application int64) { t.bumped[application] = true }
+
+// Because adds what made them to the lines of history that follow.
+func (t *Tx) Because(what string) { t.because = what }
 
 // After has f called once the transaction is committed, and not if it fails.
 func (t *Tx) After(f func()) { t.after = append(t.after, f) }
