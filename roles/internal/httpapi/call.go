@@ -49,6 +49,8 @@ type call struct {
 	cookie  *http.Cookie // to set with the answer
 	path    string
 	actor   string // for the audit, where nobody is signed in yet
+	guessed bool   // a password was sent with the request, and it was wrong
+	audited bool
 }
 
 type callKey struct{}
@@ -135,6 +137,9 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, route Route,
 	}
 	p, err := s.user(ctx, r, c.remote)
 	if err != nil {
+		if name, _, ok := r.BasicAuth(); ok {
+			c.actor, c.guessed = name, true
+		}
 		return err
 	}
 	c.Principal = p

@@ -76,9 +76,10 @@ func (s *Server) finish(ctx context.Context, r Route, err error) error {
 }
 
 func (s *Server) audit(ctx context.Context, r Route, c *call, err error) {
-	if c == nil || r.quiet || !changes(r.Method) {
+	if c == nil || c.audited || !c.guessed && (r.quiet || !changes(r.Method)) {
 		return
 	}
+	c.audited = true
 	e := api.AuditEntry{Actor: c.User.Name, From: c.remote, Action: r.ID, Object: strings.TrimPrefix(c.path, Prefix), Result: "ok"}
 	switch {
 	case c.Identity.Role != "":
@@ -89,7 +90,30 @@ func (s *Server) audit(ctx context.Context, r Route, c *call, err error) {
 	if err != nil {
 		e.Result = string(toProblem(ctx, err).Code)
 	}
+	e.Actor, e.Object = bounded(e.Actor), bounded(e.Object) // strangers fill these
 	s.c.Guard.Audit(context.WithoutCancel(ctx), e)
+}
+
+func bounded(s string) string {
+	const most = 200
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// refused is what a status says of a request that did not get as far as its
+// handler.
+func refused(status int) error {
+	for _, code := range []api.Code{api.CodeInvalid, api.CodeTooLarge, api.CodeNotFound, api.CodeDeadline} {
+		if code.Status() == status {
+			return &api.Error{Code: code}
+		}
+	}
+	if status >= 400 && status < 500 {
+		return &api.Error{Code: api.CodeInvalid}
+	}
+	return &api.Error{Code: api.CodeInternal}
 }
 
 // fromHuma is a transformer that gives huma's own complaints (a body that is

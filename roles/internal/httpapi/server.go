@@ -187,7 +187,16 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
+		returned := false
+		defer func() { // what huma refuses, or panics, is audited here
+			if !returned {
+				s.audit(ctx, r, c, refused(http.StatusInternalServerError))
+				return
+			}
+			s.audit(ctx, r, c, refused(w.Status))
+		}()
 		next(huma.WithContext(hc, ctx))
+		returned = true
 	}
 }
 
