@@ -49,7 +49,7 @@ func (s *service) up(ctx context.Context, d api.DesiredService, have, lost []api
 			s.become(api.Adapting, err.Error(), nil) // what served goes on serving; the loop tries again
 		}
 	}
-	s.finish(ctx, run, err)
+	s.finish(ctx, run, d, err)
 }
 
 // build does the work of up and returns the fingerprint of what it made.
@@ -207,7 +207,7 @@ func (s *service) down(ctx context.Context, d api.DesiredService) {
 	if err != nil {
 		s.log.Error("not stopped", "error", err)
 	}
-	s.finish(ctx, run, err)
+	s.finish(ctx, run, d, err)
 }
 
 func (s *service) takeDown(ctx context.Context, run *operation.Run, all []api.Instance) error {
@@ -262,7 +262,7 @@ func (s *service) begin(ctx context.Context, d api.DesiredService, steps int) (*
 // finish reports the state before the end of the operation, so that whoever
 // waits for the operation then reads the right state. The end is told until
 // the director takes it or wants something else.
-func (s *service) finish(ctx context.Context, run *operation.Run, err error) {
+func (s *service) finish(ctx context.Context, run *operation.Run, d api.DesiredService, err error) {
 	s.step = func(string) {}
 	ctx = context.WithoutCancel(ctx)
 	if e := s.m.reportNow(ctx); e != nil {
@@ -273,8 +273,10 @@ func (s *service) finish(ctx context.Context, run *operation.Run, err error) {
 		return
 	}
 	s.mu.Lock()
-	s.desired.Operation = nil // the director's next word may take a moment
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if now := s.desired.Operation; now != nil && d.Operation != nil && now.ID == d.Operation.ID { // another may have begun meanwhile
+		s.desired.Operation = nil // the director's next word may take a moment
+	}
 }
 
 func names(instances []api.Instance) string {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/operation"
 	"nutshell/roles/internal/pki"
 	"nutshell/roles/internal/rpc"
 	"nutshell/services"
@@ -403,5 +404,29 @@ func TestOtherApplicationsManagerIsRefused(t *testing.T) {
 		if err := c.Do(t.Context(), http.MethodGet, "/v1/status", nil, nil); err == nil {
 			t.Error("another application's manager was let in")
 		}
+	}
+}
+
+// An operation may begin while what the manager did before is being told.
+func TestEndOfOnePieceOfWorkKeepsTheNextOperation(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		had, next *api.Operation
+		want      bool
+	}{
+		{"own-work-then-operation", nil, operationNamed("b"), true},
+		{"operation-then-another", operationNamed("a"), operationNamed("b"), true},
+		{"same-operation", operationNamed("a"), operationNamed("a"), false},
+		{"own-work-then-none", nil, nil, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := &service{m: &Manager{director: rpc.NewClient("https://127.0.0.1:1", nil)}, log: slog.New(slog.DiscardHandler)}
+			s.desired.Operation = tc.next
+			run := operation.New(1, func(context.Context, api.OperationReport) (bool, error) { return false, nil }, time.Now)
+			s.finish(t.Context(), run, api.DesiredService{Operation: tc.had}, nil)
+			if got := s.wanted().Operation != nil; got != tc.want {
+				t.Errorf("got an operation: %v, want %v", got, tc.want)
+			}
+		})
 	}
 }
