@@ -164,7 +164,7 @@ func (d *Director) inTheWay(ctx context.Context, t *store.Tx, o order) error {
 	}
 	for _, other := range active {
 		if o.service == 0 || other.Service == 0 || other.Service == o.service {
-			if o.service != 0 && other.Kind == instanceReplace {
+			if o.service != 0 && other.Kind == instanceReplace || other.Service != 0 && o.kind == instanceReplace {
 				continue // a lost manager comes back and then finds its work
 			}
 			return store.Busy(o.title, other)
