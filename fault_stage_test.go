@@ -146,7 +146,7 @@ func (s *stage) await(what string, patience time.Duration, f func() error) {
 // told is the end of the director's log, for failed tests.
 func (s *stage) told() string {
 	b, _ := os.ReadFile(filepath.Join(s.dir, "log", "director.log"))
-	return string(b[max(0, len(b)-3000):])
+	return string(b[max(0, len(b)-1500):])
 }
 
 func (s *stage) call(method, path string, in, out any) error {

@@ -169,7 +169,7 @@ func slow(b []byte) io.Reader {
 }
 
 func TestFaults(t *testing.T) {
-	quick := map[string]bool{"director/scale": true, "manager/activate": true, "agent/scale": true, "php-fpm/activate": true, "nginx/upload": true}
+	quick := map[string]bool{"director/scale": true, "manager/activate": true, "agent/scale": true, "manager-instance/activate": true, "php-fpm/activate": true, "nginx/upload": true}
 	chaos := os.Getenv("NUTSHELL_CHAOS") != ""
 	if testing.Short() {
 		t.Skip("kills daemons for a minute")
@@ -197,12 +197,13 @@ func TestFaults(t *testing.T) {
 					}
 					r := rand.New(rand.NewPCG(seed, uint64(10*n+m))) //nolint:gosec // moments, not secrets
 					s.T = t
-					gap, ok := fault(s, w, v, d, r)
+					defer func() {
+						if t.Failed() {
+							s = nil
+						}
+					}()
+					gap := fault(s, w, v, d, r)
 					gaps = append(gaps, fmt.Sprintf("%s/%s %s", v.name, d.name, gap.Round(10*time.Millisecond)))
-					if !ok {
-						home.Log("a new stage for the next one")
-						s = nil
-					}
 				})
 			}
 		})
@@ -212,8 +213,7 @@ func TestFaults(t *testing.T) {
 
 // fault does a deed, kills the victim at a moment within it, and sees what
 // becomes of it.
-func fault(s *stage, w *want, v victim, d deed, r *rand.Rand) (gap time.Duration, ok bool) {
-	defer func() { ok = !s.Failed() }()
+func fault(s *stage, w *want, v victim, d deed, r *rand.Rand) (gap time.Duration) {
 	s.settled(w.parts, w.version)
 	w.after, w.upload = func() {}, nil
 	known := len(s.versions)
@@ -265,7 +265,7 @@ func fault(s *stage, w *want, v victim, d deed, r *rand.Rand) (gap time.Duration
 	s.operate(site+"/scale", api.Scale{Set: parts})
 	w.parts = parts
 	s.settled(w.parts, w.version)
-	return gap, true
+	return gap
 }
 
 // visitor asks for the site's page again and again, as people do: those whose
@@ -282,7 +282,7 @@ type visitor struct {
 }
 
 func newVisitor(s *stage, many int) *visitor {
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(s.Context())
 	v := &visitor{s: s, stop: stop, last: time.Now()}
 	url := v.where()
 	for range many {
