@@ -202,6 +202,6 @@ func fingerprint(d api.DesiredService, have []api.Instance) string {
 	if d.Code != nil {
 		code = d.Code.ID + d.Code.SHA256
 	}
-	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Script, d.Retry, ids, d.Service.Name}) // always encodes
+	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids}) // always encodes
 	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
