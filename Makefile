@@ -55,6 +55,12 @@ binary: ## ./nutshell from what is built already
 	@! ldd ./nutshell >/dev/null 2>&1 || { echo "nutshell is not static; see docs/adr/0002" >&2; exit 1; }
 	@ls -lh nutshell | awk '{print "nutshell: static, " $$5}'
 
+PREFIX ?= /usr/local
+.PHONY: install
+install: build ## copy it to $(PREFIX)/bin, with ConPaaS's command names as links
+	install -D -m 755 nutshell $(DESTDIR)$(PREFIX)/bin/nutshell
+	for name in tools user cloud application service director php generic helloworld; do ln -sf nutshell $(DESTDIR)$(PREFIX)/bin/cps-$$name; done
+
 .PHONY: demo
 demo: dist/dokuwiki.tar.gz ## the demo application as an archive, made of Debian's package
 
