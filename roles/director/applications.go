@@ -1,7 +1,9 @@
 package director
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"strconv"
 
 	"nutshell/roles/api"
@@ -77,36 +79,42 @@ func (d *Director) createApplication(ctx context.Context, in *struct{ Body api.C
 	return a.Application, err
 }
 
-func (d *Director) getApplication(ctx context.Context, in *ApplicationPath) (api.Application, error) {
+func (d *Director) getApplication(ctx context.Context, in *ApplicationPath) (httpapi.JSON[api.Application], error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
-		return api.Application{}, err
+		return nil, err
 	}
-	out := d.shown(a)
-	rows, err := d.store.Services(ctx, store.Selection{Application: a.ID})
+	rows, err := d.store.ApplicationInstances(ctx, a.ID)
 	if err != nil {
-		return api.Application{}, err
+		return nil, err
 	}
-	instances, err := d.store.ApplicationInstances(ctx, a.ID)
+	instances := map[int64][]store.Instance{}
+	for _, i := range rows {
+		instances[i.Service] = append(instances[i.Service], i)
+	}
+	services, err := d.store.ServicesJSON(ctx, store.Selection{Application: a.ID}, func(s *api.Service) bool {
+		s.Instances = d.instancesOf(a, s.ID, instances[s.ID])
+		return len(s.Instances) > 0
+	})
 	if err != nil {
-		return api.Application{}, err
+		return nil, err
 	}
-	out.Services = []api.Service{}
-	for _, s := range rows {
-		s.Instances = d.instancesOf(a, s, instances)
-		out.Services = append(out.Services, s.Service)
+	out, err := json.Marshal(d.shown(a))
+	if err != nil || len(services) == len("[]") {
+		return out, err
 	}
-	return out, nil
+	out = append(bytes.TrimSuffix(out, []byte("}")), `,"services":`...)
+	return append(append(out, services...), '}'), nil
 }
 
 // instancesOf picks a service's instances that run or are about to.
-func (d *Director) instancesOf(a store.Application, s store.Service, all []store.Instance) []api.Instance {
+func (d *Director) instancesOf(a store.Application, service int64, all []store.Instance) []api.Instance {
 	list := []api.Instance{}
 	if a.Desired == api.GoalStopped && a.Operation == "" {
 		return list
 	}
 	for _, i := range all {
-		if i.Application == s.Application && i.Service == s.ID {
+		if i.Service == service {
 			list = append(list, i.Instance)
 		}
 	}

@@ -109,7 +109,7 @@ func (d *Director) listInstances(ctx context.Context, in *ServicePath) ([]api.In
 		return nil, err
 	}
 	rows, err := d.store.ServiceInstances(ctx, a.ID, s.ID)
-	return d.instancesOf(a, s, rows), err
+	return d.instancesOf(a, s.ID, rows), err
 }
 
 // InstancePath names an instance in a path.

@@ -120,6 +120,11 @@ func (l *Listening) Serve(ctx context.Context) error {
 	for _, n := range l.listeners {
 		g.Go(func() error { return d.http.Serve(ctx, n, config, 5*time.Second) })
 	}
+	d.goWork(func(ctx context.Context) { // so that the first list of many is as quick as later ones
+		if _, err := d.store.ServicesJSON(ctx, store.Selection{}, nil); err != nil && ctx.Err() == nil {
+			d.c.Log.Warn("services not read ahead", "error", err)
+		}
+	})
 	d.goWork(func(ctx context.Context) {
 		if err := d.adopt(ctx); err != nil {
 			d.c.Log.Error("not all instances were started again, the sweep tries again", "error", err)

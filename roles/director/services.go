@@ -32,7 +32,7 @@ func (d *Director) listServices(ctx context.Context, in *struct {
 	Limit       int    `query:"limit" minimum:"1" maximum:"100000"`
 	After       string `query:"after" doc:"application/service, the last one of the page before"`
 	All         bool   `query:"all"`
-}) ([]api.Service, error) {
+}) (httpapi.JSON[[]api.Service], error) {
 	p := httpapi.Who(ctx)
 	c := store.Selection{Owner: p.User.ID, Limit: in.Limit}
 	if in.All && p.User.Admin {
@@ -54,24 +54,15 @@ func (d *Director) listServices(ctx context.Context, in *struct {
 			return nil, &api.Error{Code: api.CodeInvalid, Message: "after is two ids such as 3/2", Fields: []string{"after"}}
 		}
 	}
-	return d.servicesOf(ctx, c)
+	return d.store.ServicesJSON(ctx, c, nil)
 }
 
-func (d *Director) servicesOf(ctx context.Context, c store.Selection) ([]api.Service, error) {
-	rows, err := d.store.Services(ctx, c)
-	list := make([]api.Service, len(rows))
-	for i := range rows {
-		list[i] = rows[i].Service
-	}
-	return list, err
-}
-
-func (d *Director) listApplicationServices(ctx context.Context, in *ApplicationPath) ([]api.Service, error) {
+func (d *Director) listApplicationServices(ctx context.Context, in *ApplicationPath) (httpapi.JSON[[]api.Service], error) {
 	a, err := d.application(ctx, in.App)
 	if err != nil {
 		return nil, err
 	}
-	return d.servicesOf(ctx, store.Selection{Application: a.ID})
+	return d.store.ServicesJSON(ctx, store.Selection{Application: a.ID}, nil)
 }
 
 func (d *Director) createService(ctx context.Context, in *struct {
@@ -150,7 +141,7 @@ func (d *Director) getService(ctx context.Context, in *ServicePath) (api.Service
 		return api.Service{}, err
 	}
 	rows, err := d.store.ServiceInstances(ctx, a.ID, s.ID)
-	s.Instances = d.instancesOf(a, s, rows)
+	s.Instances = d.instancesOf(a, s.ID, rows)
 	return s.Service, err
 }
 

@@ -21,8 +21,11 @@ func (d *Director) supervise(ctx context.Context) {
 	defer tick.Stop()
 	sweep := time.NewTicker(30 * time.Second)
 	defer sweep.Stop()
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
 	s := supervisor{d: d, began: d.c.Now(), again: map[int64]attempt{}}
 	d.sweep(ctx)
+	d.prune(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,8 +35,26 @@ func (d *Director) supervise(ctx context.Context) {
 		case <-sweep.C:
 			d.sweep(ctx)
 			d.dropBlobs(ctx)
+		case <-daily.C:
+			d.prune(ctx)
 		}
 	}
+}
+
+// prune forgets what is too old to be asked for, so that the database of a
+// busy installation does not grow without end.
+func (d *Director) prune(ctx context.Context) {
+	var gone int64
+	err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		var err error
+		gone, err = t.Prune(ctx)
+		return err
+	})
+	if err != nil {
+		d.c.Log.Warn("old rows not removed", "error", err)
+		return
+	}
+	d.c.Log.Debug("old rows removed", "count", gone)
 }
 
 type supervisor struct {

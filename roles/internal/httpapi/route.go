@@ -48,7 +48,7 @@ type Route struct {
 // On makes a route of a handler that takes In (path, query and header
 // parameters by tags, JSON in a field named Body) and answers Out as JSON. In
 // must be a struct; Out is any JSON type (204
-// for a nil pointer), None, *Stream or *Events.
+// for a nil pointer), JSON, None, Either, *Stream or *Events.
 func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, summary string, h func(context.Context, *In) (Out, error)) Route {
 	r := Route{ID: id, Method: method, Path: path, Needs: needs, Limit: limit, Summary: summary, status: http.StatusOK}
 	switch any(*new(Out)).(type) {
@@ -58,6 +58,18 @@ func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, 
 			huma.Register(s.api, op, func(ctx context.Context, in *In) (*bare, error) {
 				_, err := h(ctx, in)
 				return &bare{Cookie: cookieOf(ctx)}, s.finish(ctx, r, err)
+			})
+		}
+	case encoded:
+		r.register = func(s *Server, r Route, op huma.Operation) {
+			of := any(*new(Out)).(encoded).of()
+			op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(of, true, of.Name())}}}}
+			huma.Register(s.api, op, func(ctx context.Context, in *In) (*written, error) {
+				out, err := h(ctx, in)
+				if err := s.finish(ctx, r, err); err != nil {
+					return nil, err
+				}
+				return &written{Type: "application/json", Body: any(out).(encoded).bytes()}, nil
 			})
 		}
 	case *Stream:
@@ -147,6 +159,24 @@ func (r Route) Quiet() Route { r.quiet = true; return r }
 
 // Raw lets the handler read the body itself, by Body.
 func (r Route) Raw() Route { r.raw = true; return r }
+
+// JSON is a T that the handler has encoded itself, where that is worth it.
+type JSON[T any] []byte
+
+type encoded interface {
+	of() reflect.Type
+	bytes() []byte
+}
+
+func (JSON[T]) of() reflect.Type { return typeOf[T]() }
+
+func (j JSON[T]) bytes() []byte { return j }
+
+// written is what huma sends as it is.
+type written struct {
+	Type string `header:"Content-Type"`
+	Body []byte
+}
 
 // None is the answer of a route that answers nothing.
 type None struct{}

@@ -149,7 +149,7 @@ func (t *Tx) MoveApplication(ctx context.Context, a *Application, next api.State
 // DeleteApplication removes an application with its services, code versions,
 // history and finished operations. Its instances must be gone before.
 func (t *Tx) DeleteApplication(ctx context.Context, a Application) error {
-	t.touched[a.ID] = true
+	t.touched[serviceKey{a.ID, 0}] = true
 	for _, q := range []string{`DELETE FROM change WHERE application = ?`, `DELETE FROM application WHERE id = ?`} {
 		if _, err := t.exec(ctx, q, a.ID); err != nil {
 			return err

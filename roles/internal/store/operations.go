@@ -154,9 +154,6 @@ func (t *Tx) InsertOperation(ctx context.Context, o Operation, by int64, key str
 		return o, err
 	}
 	if key != "" {
-		if _, err := t.exec(ctx, `DELETE FROM idempotency WHERE created < ?`, micros(t.now.Add(-48*time.Hour))); err != nil {
-			return o, err
-		}
 		if _, err := t.exec(ctx, `INSERT INTO idempotency (user, key, operation, created) VALUES (?, ?, ?, ?)`, by, key, o.ID, micros(t.now)); err != nil {
 			return o, err
 		}

@@ -91,7 +91,7 @@ func (v View) PassingServices(ctx context.Context) ([]Service, error) {
 // InsertService stores a new service.
 func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
 	s.Created, s.Since = t.now, t.now
-	t.touched[s.Application] = true
+	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `INSERT INTO service (application, id, name, kind, state, desired, reason, cloud, parts, settings, version, previous, serving, urls,
 		created, since, script, remove, retry, deleting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '[]', ?, ?, '', '[]', 0, 0)`,
 		s.Application, s.ID, s.Name, s.Kind, s.State, s.Desired, s.Reason, s.Cloud, text(s.Parts), string(s.Settings), s.Version, micros(s.Created), micros(s.Since))
@@ -111,7 +111,7 @@ func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
 // SaveService stores what is wanted of a service. What was observed changes by
 // ObserveService, the state by MoveService.
 func (t *Tx) SaveService(ctx context.Context, s Service) error {
-	t.touched[s.Application] = true
+	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `UPDATE service SET name = ?, desired = ?, cloud = ?, parts = ?, settings = ?, version = ?, previous = ?, script = ?, remove = ?,
 		retry = ?, deleting = ? WHERE application = ? AND id = ?`,
 		s.Name, s.Desired, s.Cloud, text(s.Parts), string(s.Settings), s.Version, s.Previous, s.Script, text(s.Remove), s.Retry, s.Deleting, s.Application, s.ID)
@@ -136,7 +136,7 @@ func (t *Tx) MoveService(ctx context.Context, s *Service, next api.State, reason
 			return err
 		}
 	}
-	t.touched[s.Application] = true
+	t.touched[serviceKey{s.Application, s.ID}] = true
 	n, err := t.exec(ctx, `UPDATE service SET state = ?, reason = ?, since = CASE WHEN state = ? THEN since ELSE ? END WHERE application = ? AND id = ? AND state = ?`,
 		next, reason, next, micros(t.now), s.Application, s.ID, s.State)
 	if err != nil {
@@ -157,7 +157,7 @@ func (t *Tx) MoveService(ctx context.Context, s *Service, next api.State, reason
 
 // ObserveService stores what serves where.
 func (t *Tx) ObserveService(ctx context.Context, s Service) error {
-	t.touched[s.Application] = true
+	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `UPDATE service SET serving = ?, urls = ? WHERE application = ? AND id = ?`, s.Serving, text(s.URLs), s.Application, s.ID)
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func (t *Tx) ObserveService(ctx context.Context, s Service) error {
 // DeleteService removes a service with its code versions and history. Its
 // instances must be gone before.
 func (t *Tx) DeleteService(ctx context.Context, s Service) error {
-	t.touched[s.Application] = true
+	t.touched[serviceKey{s.Application, s.ID}] = true
 	for _, q := range []string{`DELETE FROM change WHERE application = ? AND service = ?`, `DELETE FROM service WHERE application = ? AND id = ?`} {
 		if _, err := t.exec(ctx, q, s.Application, s.ID); err != nil {
 			return err

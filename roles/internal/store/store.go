@@ -193,7 +193,7 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return storeError(err)
 	}
-	tx := &Tx{View: View{q: inner}, tx: inner, now: s.now().UTC().Truncate(time.Microsecond), bumped: map[int64]bool{}, touched: map[int64]bool{}}
+	tx := &Tx{View: View{q: inner}, tx: inner, now: s.now().UTC().Truncate(time.Microsecond), bumped: map[int64]bool{}, touched: map[serviceKey]bool{}}
 	if err := fn(tx); err != nil {
 		_ = inner.Rollback()
 		return storeError(err)
@@ -251,7 +251,7 @@ type Tx struct {
 	tx      *sql.Tx
 	now     time.Time
 	bumped  map[int64]bool
-	touched map[int64]bool // applications whose services' rows changed
+	touched map[serviceKey]bool // services whose rows changed
 	because string
 	after   []func()
 }

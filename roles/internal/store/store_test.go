@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -333,6 +334,20 @@ func TestServicesFromMemory(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -tables +memory %s", when, diff)
 		}
+		text, err := s.ServicesJSON(t.Context(), Selection{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, plain := []api.Service{}, []api.Service{}
+		if err := json.Unmarshal(text, &sent); err != nil {
+			t.Fatalf("%s: %v in %s", when, err, text)
+		}
+		for _, w := range want {
+			plain = append(plain, w.Service)
+		}
+		if diff := cmp.Diff(plain, sent); diff != "" {
+			t.Errorf("%s: -tables +sent %s", when, diff)
+		}
 	}
 	same("at first")
 	gone, leave := context.WithCancel(t.Context())
@@ -356,6 +371,15 @@ func TestServicesFromMemory(t *testing.T) {
 		return errors.Join(tx.SaveService(ctx, v), tx.ObserveService(ctx, v))
 	})
 	same("after a save")
+	o := Operation{User: a.OwnerID, Operation: api.Operation{ID: "op", Application: a.ID, Service: v.ID, State: api.OperationRunning}}
+	write(t, s, func(ctx context.Context, tx *Tx) error {
+		_, err := tx.InsertOperation(ctx, o, a.OwnerID, "")
+		return err
+	})
+	same("with an operation")
+	o.State = api.OperationDone
+	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.SaveOperation(ctx, o) })
+	same("after the operation")
 	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.DeleteService(ctx, v) })
 	same("after a deletion")
 	write(t, s, func(ctx context.Context, tx *Tx) error {
