@@ -116,7 +116,7 @@ func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string,
 	if err = n.Keep(ctx); err != nil && fresh {
 		err = errors.Join(n.refused(ctx, text, err), n.m.Supervisor().Stop(context.WithoutCancel(ctx), n.name))
 	}
-	if err == nil && !(fresh && n.runs(ctx, revision)) {
+	if err == nil && (!fresh || !n.runs(ctx, revision)) {
 		err = n.reload(ctx, revision)
 	}
 	if err == nil {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -71,13 +69,12 @@ func removeLeftovers(dir string) {
 }
 
 func writeTree(ctx context.Context, a *reader, temp, strip string, uid, gid int) error {
-	root, err := os.OpenRoot(temp)
+	w, err := newWriter(temp, uid, gid)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = root.Close() }()
-	w := &writer{root: root, uid: uid, gid: gid, buffer: make([]byte, 128<<10)}
 	defer w.close()
+	q := newQueue(w.entry)
 	t := newTree(a.limits, a.size)
 	err = a.walk(ctx, func(e entry, body io.Reader) error {
 		if err := ctx.Err(); err != nil {
@@ -91,22 +88,25 @@ func writeTree(ctx context.Context, a *reader, temp, strip string, uid, gid int)
 			return err
 		}
 		for _, p := range parents {
-			if err := w.dir(p); err != nil {
+			if err := q.put(entry{name: p, kind: kindDir}, nil); err != nil {
 				return err
 			}
 		}
 		if !fresh {
 			return nil
 		}
-		return w.entry(e, body)
+		return q.put(e, body)
 	})
 	if err == nil {
 		err = t.finish()
 	}
+	if e := q.close(); err == nil {
+		err = e
+	}
 	if err != nil {
 		return err
 	}
-	return w.own(root, ".", 0o755)
+	return w.own(w.dirs[""], 0o755)
 }
 
 func stripEntry(e *entry, strip string) error {
@@ -129,119 +129,3 @@ func stripEntry(e *entry, strip string) error {
 	}
 	return nil
 }
-
-// writer puts entries below root. os.Root keeps it there, whatever links say.
-type writer struct {
-	root     *os.Root
-	uid, gid int
-	buffer   []byte
-
-	// The directory that was written to last stays open: os.Root walks down
-	// every path from the top, and the next file is mostly beside this one.
-	open     *os.Root
-	openName string
-}
-
-// at returns the directory of an entry and the entry's name in it.
-func (w *writer) at(name string) (*os.Root, string, error) {
-	dir, base := path.Split(name)
-	switch {
-	case dir == "":
-		return w.root, base, nil
-	case w.open != nil && dir == w.openName:
-		return w.open, base, nil
-	}
-	w.close()
-	var err error
-	w.open, err = w.root.OpenRoot(dir)
-	w.openName = dir
-	return w.open, base, err
-}
-
-func (w *writer) close() {
-	if w.open != nil {
-		_ = w.open.Close() // nothing is written by closing a directory
-	}
-	w.open = nil
-}
-
-func (w *writer) entry(e entry, body io.Reader) error {
-	if e.kind == kindHardLink {
-		return w.root.Link(e.link, e.name) // two directories at once
-	}
-	if e.kind == kindDir {
-		return w.dir(e.name)
-	}
-	at, base, err := w.at(e.name)
-	if err != nil {
-		return err
-	}
-	if e.kind == kindFile {
-		return w.file(at, base, e, body)
-	}
-	if err := at.Symlink(e.link, base); err != nil {
-		return err
-	}
-	return w.own(at, base, 0)
-}
-
-func (w *writer) dir(name string) error {
-	at, base, err := w.at(name)
-	if err != nil {
-		return err
-	}
-	if err := at.Mkdir(base, 0o755); err != nil {
-		return err
-	}
-	return w.own(at, base, 0o755)
-}
-
-// own sets owner and mode; the mode is set again because of the umask.
-func (w *writer) own(at *os.Root, name string, mode fs.FileMode) error {
-	if mode != 0 {
-		if err := at.Chmod(name, mode); err != nil {
-			return err
-		}
-	}
-	if w.uid < 0 && w.gid < 0 {
-		return nil
-	}
-	return at.Lchown(name, w.uid, w.gid)
-}
-
-func (w *writer) file(at *os.Root, base string, e entry, body io.Reader) error {
-	mode := fs.FileMode(0o644)
-	if e.runnable {
-		mode = 0o755
-	}
-	f, err := at.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	n, err := io.CopyBuffer(onlyWriter{f}, io.LimitReader(body, e.size+1), w.buffer)
-	if err == nil && n != e.size {
-		err = refuse("a file in it has another size than its header says", "the archive is damaged, make it again")
-	}
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil && (w.uid >= 0 || w.gid >= 0) {
-		err = f.Chown(w.uid, w.gid)
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	// The same file has the same time on every instance: web servers make
-	// ETag and Last-Modified of it, and clients meet any of them.
-	when := e.modified
-	if when.Year() < 1980 || when.Year() > 2200 {
-		when = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	return at.Chtimes(base, when, when)
-}
-
-// onlyWriter hides ReadFrom, so that io.CopyBuffer uses the buffer.
-type onlyWriter struct{ io.Writer }
