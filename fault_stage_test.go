@@ -48,6 +48,11 @@ func newStage(t, home *testing.T, parts map[string]int) *stage {
 	if err := os.Chmod(dir, 0o711); err != nil { // where we are root, other accounts run the daemons and must get there
 		t.Fatal(err)
 	}
+	return newStageIn(t, home, dir, parts)
+}
+
+func newStageIn(t, home *testing.T, dir string, parts map[string]int) *stage {
+	t.Helper()
 	s := &stage{T: t, scene: scene{dir: filepath.Join(dir, "data")}, versions: map[string]string{}}
 	home.Cleanup(func() {
 		s.end()
@@ -251,6 +256,10 @@ func (s *stage) activate(version string) {
 // page is an archive of a site that says who it is. Its ballast makes the
 // upload long enough to be hit.
 func page(says string, ballast int) []byte {
+	return pageOf("<?php echo 'page "+says+"';", ballast)
+}
+
+func pageOf(code string, ballast int) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
@@ -258,7 +267,7 @@ func page(says string, ballast int) []byte {
 	for i := range noise {
 		noise[i] = byte(rand.Uint32()) //nolint:gosec // ballast
 	}
-	files := map[string][]byte{"index.php": []byte("<?php echo 'page " + says + "';"), "ballast": noise}
+	files := map[string][]byte{"index.php": []byte(code), "ballast": noise}
 	for name, content := range files {
 		if w.WriteHeader(&tar.Header{Name: name, Size: int64(len(content)), Mode: 0o644}) != nil {
 			panic("a buffer takes everything")
