@@ -3,7 +3,9 @@ package roles
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/cheggaaa/pb/v3"
 	"github.com/urfave/cli/v2"
@@ -30,7 +32,7 @@ func (p *Program) imageCommand() *cli.Command {
 	return &cli.Command{Name: "image", Usage: "layers that containers are made of", Category: "this machine", HideHelpCommand: true, Subcommands: []*cli.Command{
 		verb("build", "build the layers of service kinds before they are needed", "[KIND…]", "Builds from Debian's packages, taken from this machine's apt configuration.\n\nExample: nutshell image build php", p.buildImages),
 		verb("list", "list layers", "", "", p.listImages),
-		verb("clean", "remove layers that no kind of this program uses", "", "", p.cleanImages),
+		verb("clean", "remove layers that nothing is launched with any more", "", "", p.cleanImages),
 	}}
 }
 
@@ -75,15 +77,72 @@ func (p *Program) listImages(x *cli.Context, s *imagebuild.Store) error {
 	return nil
 }
 
-func (p *Program) cleanImages(x *cli.Context, s *imagebuild.Store) error {
-	used := map[string]bool{"base": true}
-	for _, k := range p.Services.Kinds() {
-		used[k.Name] = true
-	}
-	gone, err := s.Remove(func(l imagebuild.Layer) bool { return !used[l.Name] })
-	if err != nil {
+// cleanImages removes the layers that nothing would be launched with now, by
+// digest: an outdated layer has the name of the one that replaced it.
+func (p *Program) cleanImages(_ *cli.Context, s *imagebuild.Store) error {
+	fail := func(err error) error {
 		return &api.Error{Code: api.CodeConflict, Op: "clean", Object: "images", Err: err}
 	}
+	wanted := map[string]bool{}
+	want := func(kind string, packages []string) error {
+		digests, err := s.Digests(kind, packages)
+		for _, d := range digests {
+			wanted[d] = true
+		}
+		return err
+	}
+	if err := want("manager", nil); err != nil { // as the director asks for it
+		return fail(err)
+	}
+	for _, k := range p.Services.Kinds() {
+		if err := want(k.Name, k.Packages); err != nil {
+			return fail(err)
+		}
+	}
+	used, err := mountedLayers("/proc")
+	if err != nil {
+		return fail(err)
+	}
+	kept := 0
+	gone, err := s.Remove(func(l imagebuild.Layer) bool {
+		if !wanted[l.Digest] && used[l.Digest] {
+			kept++
+		}
+		return len(wanted) > 0 && !wanted[l.Digest] && !used[l.Digest]
+	})
+	if err != nil {
+		return fail(err)
+	}
 	fmt.Fprintf(p.Stdout, "%d layers removed\n", len(gone))
+	if kept > 0 {
+		fmt.Fprintf(p.Stdout, "%d outdated layers stay because running instances use them; restart those services, then clean again\n", kept)
+	}
 	return nil
+}
+
+var layerPath = regexp.MustCompile(`/layers/([0-9a-f]{64})/rootfs`)
+
+// mountedLayers are the digests of the layers that some instance's root is made
+// of. Containers mount in name spaces of their own, so each process is asked.
+func mountedLayers(proc string) (map[string]bool, error) {
+	tables, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	used, seen := map[string]bool{}, map[string]bool{}
+	for _, table := range tables {
+		space, err := os.Readlink(filepath.Join(filepath.Dir(table), "ns", "mnt"))
+		if err == nil && seen[space] {
+			continue
+		}
+		b, err := os.ReadFile(table)
+		if err != nil {
+			continue // it has ended, or is not ours to look at
+		}
+		seen[space] = space != ""
+		for _, m := range layerPath.FindAllSubmatch(b, -1) {
+			used[string(m[1])] = true
+		}
+	}
+	return used, nil
 }
