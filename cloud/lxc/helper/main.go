@@ -1,3 +1,5 @@
+//go:build cgo
+
 // Command helper does for the lxc driver what needs liblxc, which is C: it
 // starts, stops, attaches to and tells about one container, and ends. It is
 // built with cgo, embedded in the static nutshell binary and executed from
