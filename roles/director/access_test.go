@@ -379,7 +379,7 @@ func TestHeartbeatsWriteNothing(t *testing.T) {
 	beat := func(cpu float64) {
 		t.Helper()
 		r := api.Report{Service: 1, State: api.Running, Reason: "serves", Serving: s.Version, URLs: []string{}, Instances: []api.InstanceReport{
-			{ID: s.Instances[0].ID, State: api.InstanceReady, Parts: []string{"web"}, Figures: &api.Figures{CPUPercent: cpu}}}}
+			{ID: s.Instances[0].ID, State: api.InstanceReady, Parts: []string{"web"}, Figures: &api.Figures{At: time.Now(), CPUPercent: cpu}}}}
 		if err := c.Do(t.Context(), "POST", "/api/v1/manager/report", []api.Report{r}, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -63,7 +63,7 @@ func (l *live) wait(ctx context.Context, instance string, after time.Time) error
 }
 
 func (l *live) measure(instance string, f *api.Figures) {
-	if f == nil {
+	if f == nil || f.At.IsZero() { // an agent that has not measured yet
 		return
 	}
 	l.mu.Lock()

@@ -177,7 +177,7 @@ func (d *Director) inTheWay(ctx context.Context, t *store.Tx, o order) error {
 // transaction that ends it.
 func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) error {
 	now := t.Now()
-	o.Ended, o.Cancellable = &now, false
+	o.Ended, o.Cancellable, o.Cancelling = &now, false, false
 	t.Because(because(*o))
 	d.live.annotate(o.ID, "", 0)
 	if o.Error != nil {

@@ -189,7 +189,7 @@ func TestCancel(t *testing.T) {
 	var o api.Operation
 	h.admin.must("POST", path+"/scale", api.Scale{Set: map[string]int{"web": 3}}, &o, 202)
 	h.admin.must("POST", "/operations/"+o.ID+"/cancel", nil, nil, 200)
-	if o = h.admin.wait(o.ID); o.State != api.OperationCancelled {
+	if o = h.admin.wait(o.ID); o.State != api.OperationCancelled || o.Cancelling || o.Cancellable {
 		t.Errorf("operation: %+v", o)
 	}
 	h.eventually("the count is as before", func() bool {
