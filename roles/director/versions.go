@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"nutshell/roles/api"
 	"nutshell/roles/internal/archive"
@@ -17,6 +19,9 @@ import (
 
 // DefaultVersion is the code that a new service has.
 const DefaultVersion = "code-default"
+
+// refusedTime is how long the rest of a refused upload is still read.
+const refusedTime = 10 * time.Second
 
 // defaultCode stores the kind's own first version, nil if it has none.
 func (d *Director) defaultCode(ctx context.Context, kind services.Kind) (*api.CodeVersion, error) {
@@ -70,6 +75,7 @@ func (d *Director) upload(ctx context.Context, in *struct {
 	defer d.blobs.RUnlock()
 	v, err := d.code.Version(ctx, httpapi.Body(ctx), name, in.Strip, d.c.Limits.Upload)
 	if err != nil {
+		d.hearOut(httpapi.Body(ctx))
 		return api.CodeVersion{}, err
 	}
 	v.By, v.Description = httpapi.Who(ctx).User.Name, in.Description
@@ -84,6 +90,17 @@ func (d *Director) upload(ctx context.Context, in *struct {
 		d.dropBlob(v.SHA256)
 	}
 	return v, err
+}
+
+// hearOut reads for a while what a client still sends of a refused upload.
+// Clients that cannot go on sending see a broken connection, not why.
+func (d *Director) hearOut(body io.Reader) {
+	block := make([]byte, 64<<10)
+	for until := d.c.Now().Add(refusedTime); d.c.Now().Before(until); {
+		if _, err := body.Read(block); err != nil {
+			return // its end, or the client went away
+		}
+	}
 }
 
 // VersionPath names a code version in a path.
