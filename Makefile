@@ -32,6 +32,10 @@ lint: ## formatting, the laws of the house, golangci-lint
 bench: build ## speed, side by side with peers; needs root. ARGS=-write keeps it in docs/bench
 	$(GO) run ./testdata/bench $(ARGS)
 
+.PHONY: chaos
+chaos: deps-test ui helper ## kill every role and daemon during every kind of change; NUTSHELL_SEED=N repeats a run
+	NUTSHELL_CHAOS=1 $(GO) test -count=1 -v -timeout 30m -run 'TestFaults|UnderLoad|NeverServes|TestCancelled|AtOnceInEarnest|MendedAndRetried|SecondUp|InterruptedScaling|FullDisk' .
+
 .PHONY: e2e
 e2e: build ## the UI in a real browser against a real director
 	cd embedui && npm run e2e
