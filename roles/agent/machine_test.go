@@ -1,0 +1,32 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"nutshell/roles/api"
+)
+
+// A missing daemon is told with the Debian package that brings it.
+func TestProgram(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // as for ordinary users, who have no sbin
+	for _, tc := range []struct {
+		name, program, pack string
+		there               bool
+	}{
+		{"exact-name", "sh", "dash", true},
+		{"pattern", "s[h]", "dash", true},
+		{"missing", "nginx-of-nowhere", "nginx-light", false},
+		{"missing-pattern", "php-fpm-of-nowhere*", "php-fpm", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path, err := (&machine{}).Program(tc.program, tc.pack)
+			switch {
+			case tc.there && (err != nil || !strings.HasSuffix(path, "/sh")):
+				t.Errorf("got %q, %v", path, err)
+			case !tc.there && (api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "apt-get install "+tc.pack)):
+				t.Errorf("got %q, %v, want unavailable and the package %s", path, err, tc.pack)
+			}
+		})
+	}
+}
