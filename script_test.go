@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -52,7 +53,13 @@ func TestScripts(t *testing.T) {
 			return errors.Join(os.Chmod(e.WorkDir, 0o711), os.Chmod(filepath.Dir(e.WorkDir), 0o711))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb,
+			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb, "traces": cmdTraces,
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "containers" {
+				return containers(), nil
+			}
+			return false, fmt.Errorf("there is no condition %s", name)
 		},
 		RequireExplicitExec: true,
 	})
@@ -62,29 +69,66 @@ type sceneKey struct{}
 
 // scene is one script's Nutshell.
 type scene struct {
-	dir string
-	cmd *exec.Cmd
-	log *os.File
+	dir    string
+	listen string // the same at each start, as an operator would have it
+	cmd    *exec.Cmd
+	log    *os.File
+}
+
+// useImages shares layers with the other tests of this run: building them
+// takes minutes.
+func (s *scene) useImages(ts *testscript.TestScript) {
+	shared := os.Getenv("NUTSHELL_TEST_IMAGES")
+	if shared == "" {
+		shared = "/var/tmp/nutshell-test-images"
+	}
+	ts.Check(os.MkdirAll(shared, 0o755))
+	ts.Check(os.MkdirAll(s.dir, 0o711))
+	if err := os.Symlink(shared, filepath.Join(s.dir, "images")); !errors.Is(err, os.ErrExist) {
+		ts.Check(err)
+	}
+}
+
+func freeAddress(ts *testscript.TestScript) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// containers says whether containers can be tried here. In CI as root they
+// must.
+func containers() bool {
+	if os.Geteuid() != 0 {
+		return false
+	}
+	_, helper := os.Stat("cloud/lxc/bin/helper")
+	_, lxc := exec.LookPath("lxc-start")
+	return os.Getenv("CI") == "true" || (helper == nil && lxc == nil)
 }
 
 func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
 
-// cmdUp starts `nutshell up` with the process cloud and waits for it. Further
-// arguments are its own.
+// cmdUp starts `nutshell up` with the process cloud, or with the cloud named
+// first (lxc), and waits for it. Further arguments are its own.
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
 	var err error
+	driver := "process"
+	if len(args) > 0 && args[0] == "lxc" {
+		driver, args = args[0], args[1:]
+		s.useImages(ts)
+	}
 	s.log, err = os.OpenFile(filepath.Join(filepath.Dir(s.dir), "up.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	ts.Check(err)
-	config := filepath.Join(filepath.Dir(s.dir), "process.yaml")
-	ts.Check(os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: process\n"), 0o600))
+	config := filepath.Join(filepath.Dir(s.dir), "cloud.yaml")
+	ts.Check(os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: "+driver+"\n"), 0o600))
 	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "nutshell") // testscript puts it first
-	listen := "127.0.0.1:0"
-	if s.cmd != nil {
-		listen = strings.TrimPrefix(s.url(ts), "https://") // as an operator would: the same address again
+	if s.listen == "" {
+		s.listen = freeAddress(ts)
 	}
 	_ = os.Remove(filepath.Join(s.dir, "client.yaml"))
-	s.cmd = exec.Command(program, append([]string{"up", "--config", config, "--data-dir", s.dir, "--listen", listen}, args...)...)
+	s.cmd = exec.Command(program, append([]string{"up", "--config", config, "--data-dir", s.dir, "--listen", s.listen}, args...)...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Dir(s.dir)}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	ts.Check(s.cmd.Start())
@@ -192,6 +236,43 @@ func cmdLeft(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("left: %v", sceneOf(ts).processes(""))
+}
+
+// cmdTraces fails unless this scene's containers left nothing on the machine:
+// ! traces.
+func cmdTraces(ts *testscript.TestScript, neg bool, args []string) {
+	if !neg {
+		ts.Fatalf("usage: ! traces")
+	}
+	installation := ts.ReadFile("installation")
+	tag := strings.TrimSpace(installation)
+	var found []string
+	mounts, err := os.ReadFile("/proc/mounts")
+	ts.Check(err)
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, tag) || strings.Contains(line, sceneOf(ts).dir+"/clouds") {
+			found = append(found, "mount "+line)
+		}
+	}
+	links, err := net.Interfaces()
+	ts.Check(err)
+	for _, l := range links {
+		if strings.HasPrefix(l.Name, "nsh"+tag[:min(len(tag), 8)]) {
+			found = append(found, "interface "+l.Name)
+		}
+	}
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/*" + tag + "*")
+	ts.Check(err)
+	found = append(found, groups...)
+	for _, pid := range sceneOf(ts).processes("") {
+		found = append(found, "process "+strconv.Itoa(pid))
+	}
+	if out, err := exec.Command("nft", "list", "tables").Output(); err == nil && strings.Contains(string(out), tag) {
+		found = append(found, string(out))
+	}
+	if len(found) > 0 {
+		ts.Fatalf("left on the machine: %q", found)
+	}
 }
 
 // cmdFetch gets the pages of an application's service until one matches:
