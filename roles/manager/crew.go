@@ -136,7 +136,7 @@ func (c *crew) sort(now time.Time) (have, lost []api.Instance) {
 	for _, m := range c.members {
 		silent := now.Sub(m.heard)
 		limit := lostAfter
-		if !m.ready && now.Sub(m.i.Created) < bootTime {
+		if !m.ready && m.i.State == api.InstanceBooting { // for the first time, or again after a stop
 			limit = bootTime
 		}
 		if silent > limit {
