@@ -32,6 +32,7 @@ type pager struct {
 // pagesData is what the template "pages" gets.
 type pagesData struct {
 	Port        string // nginx's word for the port that users see
+	Site        string // and for the directory of the version, without links
 	Socket      string
 	ReadTimeout int
 }
@@ -88,18 +89,18 @@ func (p *pager) listen(ctx context.Context, c web.Config, roots []web.Root) erro
 		return struct {
 			web.TierData
 			Pages pagesData
-		}{web.Tier(f, c.Proxies, roots), p.pages("$public_port", c)}
+		}{web.Tier(f, c.Proxies, roots), p.pages("$public_port", "$docroot", c)}
 	})
 }
 
-func (p *pager) pages(port string, c web.Config) pagesData {
-	return pagesData{Port: port, Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}
+func (p *pager) pages(port, site string, c web.Config) pagesData {
+	return pagesData{Port: port, Site: site, Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}
 }
 
 // Pages implements web.Pager.
 func (p *pager) Pages(c web.Config) (web.Pages, error) {
 	var b strings.Builder
-	err := p.templates.ExecuteTemplate(&b, "pages", p.pages("$server_port", c))
+	err := p.templates.ExecuteTemplate(&b, "pages", p.pages("$server_port", "$realpath_root", c))
 	return web.Pages{Index: "index.php", Dynamic: `\.php(?:/|$)`, Local: strings.TrimRight(b.String(), "\n")}, err
 }
 

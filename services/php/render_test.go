@@ -26,7 +26,7 @@ func TestTemplates(t *testing.T) {
 	if templates, err = templates.Funcs(template.FuncMap{"join": strings.Join}).ParseFS(files, "*.tmpl"); err != nil {
 		t.Fatal(err)
 	}
-	pages := pagesData{Port: "$public_port", Socket: "/var/lib/nutshell/run/fpm.sock", ReadTimeout: 130}
+	pages := pagesData{Port: "$public_port", Site: "$docroot", Socket: "/var/lib/nutshell/run/fpm.sock", ReadTimeout: 130}
 	tests := []struct {
 		golden, template string
 		data             any

@@ -26,6 +26,7 @@ type bench struct {
 	dir      string // scratch of peers
 	duration time.Duration
 	services int
+	wiki     string // archive of DokuWiki, or empty
 }
 
 // measure is one line, or some lines, of the table.
@@ -55,11 +56,12 @@ func run() int {
 	services := flag.Int("services", 10000, "services to list")
 	data := flag.String("data", "", "keep the data directory here, so that images are not built again")
 	port := flag.Int("port", api.DirectorPort, "the director listens on; containers reach no other")
+	wiki := flag.String("wiki", "dist/dokuwiki.tar.gz", "archive of DokuWiki (make demo); empty: measure the small page only")
 	write := flag.Bool("write", false, "write docs/bench/latest.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	rows, err := all(ctx, *binary, *data, *only, *port, bench{duration: *duration, services: *services})
+	rows, err := all(ctx, *binary, *data, *only, *port, bench{duration: *duration, services: *services, wiki: *wiki})
 	fmt.Print(table(rows))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

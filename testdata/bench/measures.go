@@ -120,45 +120,6 @@ func (b *bench) scale(ctx context.Context) ([]row, error) {
 	return []row{{what: "add 10 backends", ours: median(ten), peer: median(one), unit: "ms", note: "add 1", limit: 3}}, nil
 }
 
-// pages: requests per second through proxy and backend on one instance,
-// against nginx and php-fpm set up by hand in a bare container on the same
-// layers with the same pool. Both sides run in turn.
-func (b *bench) pages(ctx context.Context) ([]row, error) {
-	if b.cloud != "lxc" {
-		return nil, errors.New("needs the lxc cloud, so that both sides run in containers; run it as root")
-	}
-	var rows []row
-	err := b.withSite(ctx, "bench-pages", func(s api.Service, address string) error {
-		pool, err := runningPool(b.director.dir)
-		if err != nil {
-			return err
-		}
-		hand, stop, err := b.handMade(ctx, pool)
-		if err != nil {
-			return fmt.Errorf("nginx and php-fpm by hand: %w", err)
-		}
-		defer stop()
-		var ours, peers []float64
-		for round := range 4 { // the first warms caches and is not counted
-			for _, side := range []struct {
-				url  string
-				into *[]float64
-			}{{address, &ours}, {hand, &peers}} {
-				rate, err := load(ctx, side.url+"index.php", b.duration)
-				if err != nil {
-					return err
-				}
-				if round > 0 {
-					*side.into = append(*side.into, rate)
-				}
-			}
-		}
-		rows = append(rows, row{what: "pages through proxy and backend", ours: median(ours), peer: median(peers), unit: "/s", note: "by hand", limit: 0.9, atLeast: true})
-		return nil
-	})
-	return rows, err
-}
-
 // idle: what the director uses while a php service runs and nobody asks for anything.
 func (b *bench) idle(ctx context.Context) ([]row, error) {
 	var rows []row
@@ -226,28 +187,37 @@ func (b *bench) withSite(ctx context.Context, app string, do func(s api.Service,
 		if err != nil {
 			return err
 		}
-		if err := b.api.operate(ctx, http.MethodPost, servicePath(s)+"/start", api.Start{}); err != nil {
-			return err
-		}
-		address, err := b.firstPage(ctx, s)
-		if err != nil {
-			return err
-		}
-		return do(s, address)
+		return b.started(ctx, s, do)
 	})
+}
+
+func (b *bench) started(ctx context.Context, s api.Service, do func(s api.Service, address string) error) error {
+	if err := b.api.operate(ctx, http.MethodPost, servicePath(s)+"/start", api.Start{}); err != nil {
+		return err
+	}
+	address, err := b.firstPage(ctx, s)
+	if err != nil {
+		return err
+	}
+	return do(s, address)
 }
 
 // addPHP adds a php service with page as its wanted version.
 func (b *bench) addPHP(ctx context.Context, app, name string) (api.Service, error) {
-	var s api.Service
-	if err := b.api.do(ctx, http.MethodPost, appPath(app)+"/services", api.CreateService{Kind: "php", Name: name}, &s); err != nil {
-		return s, err
-	}
 	archive := &bytes.Buffer{}
 	w := tar.NewWriter(archive)
 	err := w.WriteHeader(&tar.Header{Name: "index.php", Mode: 0o644, Size: int64(len(page))})
 	_, err2 := w.Write([]byte(page))
 	if err := errors.Join(err, err2, w.Close()); err != nil {
+		return api.Service{}, err
+	}
+	return b.addSite(ctx, app, name, archive)
+}
+
+// addSite adds a php service with an archive as its wanted version.
+func (b *bench) addSite(ctx context.Context, app, name string, archive io.Reader) (api.Service, error) {
+	var s api.Service
+	if err := b.api.do(ctx, http.MethodPost, appPath(app)+"/services", api.CreateService{Kind: "php", Name: name}, &s); err != nil {
 		return s, err
 	}
 	var v api.CodeVersion
@@ -302,7 +272,7 @@ func isPage(ctx context.Context, base string) error {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err == nil && (resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("<title>bench"))) {
+	if err == nil && (resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("<title>bench")) && !bytes.Contains(text, []byte("DokuWiki"))) {
 		err = fmt.Errorf("%s: %s without our page", base, resp.Status)
 	}
 	return err

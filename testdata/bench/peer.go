@@ -209,8 +209,9 @@ func until(ctx context.Context, limit time.Duration, what string, ok func() bool
 }
 
 // handMade runs nginx and php-fpm as one would set them up by hand, with the
-// settings of pool, and returns its URL.
-func (b *bench) handMade(ctx context.Context, pool string) (address string, stop func(), err error) {
+// settings of pool and the pages that fill puts into a directory, and returns
+// its URL.
+func (b *bench) handMade(ctx context.Context, pool string, fill func(dir string) error) (address string, stop func(), err error) {
 	layers, err := b.layers("php")
 	if err != nil {
 		return "", nil, err
@@ -227,7 +228,7 @@ func (b *bench) handMade(ctx context.Context, pool string) (address string, stop
 		drop()
 	}
 	if err == nil {
-		err = writeHand(filepath.Join(c.dir, "upper/srv/bench"), pool)
+		err = writeHand(filepath.Join(c.dir, "upper/srv/bench"), pool, fill)
 	}
 	if err == nil {
 		err = c.start(ctx)
@@ -243,7 +244,7 @@ func (b *bench) handMade(ctx context.Context, pool string) (address string, stop
 	return address, stop, nil
 }
 
-func writeHand(dir, pool string) error {
+func writeHand(dir, pool string, fill func(dir string) error) error {
 	if err := os.MkdirAll(filepath.Join(dir, "www"), 0o755); err != nil {
 		return err
 	}
@@ -256,8 +257,7 @@ func writeHand(dir, pool string) error {
 			return err
 		}
 	}
-	return errors.Join(os.WriteFile(filepath.Join(dir, "fpm.conf"), []byte(handPool(pool)), 0o644),
-		os.WriteFile(filepath.Join(dir, "www/index.php"), []byte(page), 0o644))
+	return errors.Join(os.WriteFile(filepath.Join(dir, "fpm.conf"), []byte(handPool(pool)), 0o644), fill(filepath.Join(dir, "www")))
 }
 
 // runningPool is the configuration of the php-fpm that our Nutshell runs now.

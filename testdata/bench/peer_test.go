@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -58,7 +59,9 @@ func TestPeers(t *testing.T) {
 
 	const pool = "[global]\nerror_log = /x/e\ndaemonize = no\n[www]\nuser = x\ngroup = x\nlisten.owner = x\nlisten = /x/y.sock\npm = dynamic\n" +
 		"pm.max_children = 8\npm.start_servers = 2\npm.min_spare_servers = 1\npm.max_spare_servers = 3\n"
-	address, stop, err := b.handMade(ctx, pool)
+	address, stop, err := b.handMade(ctx, pool, func(dir string) error {
+		return os.WriteFile(filepath.Join(dir, "index.php"), []byte(page), 0o644)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
