@@ -18,6 +18,7 @@ const (
 	drainTime   = 60 * time.Second
 	launchTime  = 20 * time.Minute // the first launch of a kind builds its image
 	healTime    = 5 * time.Minute  // what we do without being asked
+	buildTries  = 3                // of one operation
 	stepsToStop = 2
 	stepsToGrow = 5
 )
@@ -36,6 +37,13 @@ func (s *service) up(ctx context.Context, d api.DesiredService, have, lost []api
 	}
 	s.become(state, reason, nil)
 	print, err := s.build(ctx, run, d, have, lost)
+	// An agent or daemon that died in the middle is back in a moment.
+	for again := 1; again < buildTries && api.CodeOf(err) == api.CodeUnavailable && pause(ctx, firstRetry); again++ {
+		s.log.Warn("tried again", "error", err)
+		s.crew.look(ctx)
+		have, lost = s.crew.sort(s.m.c.Now())
+		print, err = s.build(ctx, run, d, have, lost)
+	}
 	now := s.m.c.Now()
 	if err == nil {
 		s.converged, s.sick, s.notBefore, s.delay = print, time.Time{}, time.Time{}, firstRetry
@@ -50,6 +58,16 @@ func (s *service) up(ctx context.Context, d api.DesiredService, have, lost []api
 		}
 	}
 	s.finish(ctx, run, d, err)
+}
+
+// pause waits unless ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // build does the work of up and returns the fingerprint of what it made.

@@ -430,3 +430,28 @@ func TestEndOfOnePieceOfWorkKeepsTheNextOperation(t *testing.T) {
 		})
 	}
 }
+
+func TestAgentAwayForAMomentDoesNotFailTheOperation(t *testing.T) {
+	w := newWorld(t)
+	w.startManager()
+	w.change(func(d *api.DesiredService) { d.Service.Desired = api.GoalStarted })
+	w.until("started", w.state(api.Running))
+	w.mu.Lock()
+	var i api.Instance
+	for _, a := range w.agents {
+		i = a.i
+		a.stop()
+	}
+	w.mu.Unlock()
+	w.change(func(d *api.DesiredService) {
+		d.Service.Settings, d.Operation = []byte(`{"new":1}`), operationNamed("configure")
+	})
+	w.until("the operation has begun", func() bool { return w.ops["configure"].State == api.OperationRunning })
+	w.mu.Lock()
+	w.boot(i) // as init does when an agent is killed
+	w.mu.Unlock()
+	w.until("configured all the same", func() bool { return w.ops["configure"].State.Final() })
+	if got := w.ops["configure"]; got.State != api.OperationDone {
+		t.Errorf("got %s: %v", got.State, got.Error)
+	}
+}
