@@ -38,7 +38,7 @@ func (d *Director) defaultCode(ctx context.Context, kind services.Kind) (*api.Co
 	if err != nil {
 		return nil, err
 	}
-	v.ID, v.By, v.Description = DefaultVersion, "nutshell", "what a new "+kind.Name+" service shows"
+	v.ID, v.By, v.Description = DefaultVersion, "nutshell", "Initial version"
 	return &v, nil
 }
 
