@@ -125,8 +125,12 @@ func machine(ctx context.Context) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s, revision %s, %d cores (%s), Linux %s, %s", time.Now().UTC().Format("2 Jan 2006"),
-		line("git", "rev-parse", "--short", "HEAD"), runtime.NumCPU(), cpu, line("uname", "-r"), runtime.Version())
+	load := "?"
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil { // a run on a busy machine says so
+		load, _, _ = strings.Cut(string(b), " ")
+	}
+	return fmt.Sprintf("%s, revision %s, %d cores (%s), Linux %s, %s; load average at the end %s", time.Now().UTC().Format("2 Jan 2006"),
+		line("git", "rev-parse", "--short", "HEAD"), runtime.NumCPU(), cpu, line("uname", "-r"), runtime.Version(), load)
 }
 
 func median(v []float64) float64 {
