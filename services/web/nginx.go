@@ -144,7 +144,7 @@ func (n *Nginx) Keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range []struct{ suffix, what string }{{"access", "requests"}, {"error", "errors"}, {"timed", "requests with times and who served them"}} {
+	for _, l := range []struct{ suffix, what string }{{"access", "requests: the combined format, then seconds, who served it, and its seconds"}, {"error", "errors"}} {
 		file := n.name + "-" + l.suffix + ".log"
 		n.m.Supervisor().AddLog(file, l.what+" of "+n.name, filepath.Join(n.m.Dir("log"), file))
 	}
