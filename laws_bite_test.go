@@ -67,7 +67,7 @@ func TestLawsBite(t *testing.T) {
 		{"dot-file", lawTopLevel, map[string]string{".golangci.yml": ""}, ""},
 
 		{"mirror", lawMachine, map[string]string{"docs/a.md": "one\nhttp://deb.debian" + ".org/debian"}, "docs/a.md:2"},
-		{"lock-file", lawMachine, map[string]string{"embedui/package-lock.json": "\"resolved\": \"https://registry.npmjs" + ".org/x\""}, "take mirrors from"},
+		{"lock-file", lawMachine, map[string]string{"embedui/package-lock.json": "\"resolved\": \"https://registry." + "npmjs.org/x\""}, "take mirrors from"},
 		{"dead-link", lawLinks, map[string]string{"docs/a.md": "see [b](b.md) and [c](https://example.org/c)"}, "docs/b.md, which is not there"},
 		{"live-links", lawLinks, map[string]string{"docs/a.md": "[b](../roles/b.md#top) [folder](../roles/) [here](#x)", "roles/b.md": ""}, ""},
 		{"no-unreleased", lawChangelog, map[string]string{"CHANGELOG.md": "# Changes\n"}, "Unreleased"},

@@ -475,7 +475,7 @@ func lawTopLevel(tree []source) (findings []string) {
 
 func lawMachine(tree []source) (findings []string) {
 	// Put together, so that this file does not break its own law.
-	hosts := []string{"deb.debian" + ".org", "security.debian" + ".org", "registry.npmjs" + ".org", "proxy.golang" + ".org", "sum.golang" + ".org",
+	hosts := []string{"deb." + "debian.org", "security." + "debian.org", "registry." + "npmjs.org", "proxy." + "golang.org", "sum." + "golang.org",
 		"pypi" + ".org", "registry.yarnpkg" + ".com", "docker" + ".io", "ghcr" + ".io", "quay" + ".io"}
 	paths := []string{"/wo" + "rk/", "/home/" + "runner"}
 	patterns := make([]string, 0, len(hosts)+len(paths))
