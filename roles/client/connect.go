@@ -28,6 +28,12 @@ type connection struct {
 	from     string // where URL came from, for people
 }
 
+// local reports whether the sign-in is the file that a director writes for its
+// own account on its machine: unlike that of login it names no token.
+func (s connection) local() bool {
+	return s.Token != "" && s.TokenID == "" && s.Password == "" && filepath.Base(s.from) == "client.yaml"
+}
+
 // connection joins all sources, weakest first. The strongest that names a
 // director decides which one it is; sources that name another director are
 // left out, so that no secret goes to a director it was not meant for.

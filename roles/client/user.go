@@ -123,7 +123,7 @@ func changePassword(r *call) error {
 		name = me.Name
 	}
 	var in api.ChangeUser
-	if name == me.Name {
+	if name == me.Name && !r.conn.local() {
 		current := r.conn.Password
 		if current == "" {
 			if current, err = r.askSecret("Current password of " + name + ": "); err != nil {

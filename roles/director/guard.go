@@ -49,7 +49,7 @@ func (g guard) Token(ctx context.Context, secret string) (httpapi.Principal, err
 	if now.Sub(k.Used) > tokenTouch {
 		err = g.write(ctx, func(ctx context.Context, t *store.Tx) error { return t.TouchToken(ctx, k.ID) })
 	}
-	return httpapi.Principal{User: u.User, ReadOnly: k.Scope == "read"}, err
+	return httpapi.Principal{User: u.User, ReadOnly: k.Scope == "read", Local: k.Name == clientTokenName}, err
 }
 
 // Password accepts a name with its password, or with a token in its place.

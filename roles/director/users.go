@@ -160,7 +160,9 @@ func (d *Director) changeUser(ctx context.Context, in *struct {
 	}
 	hash := ""
 	if b.Password != nil {
-		if !p.User.Admin || u.ID == p.User.ID {
+		// Whoever has the director's files can do anything; so a forgotten
+		// password is set anew on the director's machine.
+		if (!p.User.Admin || u.ID == p.User.ID) && !p.Local {
 			if b.Current == nil {
 				b.Current = new(string)
 			}
@@ -273,6 +275,9 @@ func (d *Director) createToken(ctx context.Context, in *struct{ Body api.CreateT
 	b := in.Body
 	if err := api.CheckName("token", b.Name); err != nil {
 		return api.NewToken{}, err
+	}
+	if b.Name == clientTokenName {
+		return api.NewToken{}, &api.Error{Code: api.CodeInvalid, Object: "token " + b.Name, Message: "the director keeps this name for its own", Hint: "choose another", Fields: []string{"name"}}
 	}
 	switch {
 	case b.Scope == "":

@@ -20,6 +20,7 @@ const SessionCookie = "nutshell_session"
 type Principal struct {
 	User     api.User
 	ReadOnly bool         // the token may only read
+	Local    bool         // by the file that only the director's own account on its machine can read
 	Session  string       // secret of the session, if it came with a cookie
 	CSRF     string       // what such a request must carry when it changes something
 	Identity api.Identity // of a manager or agent
