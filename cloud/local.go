@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -218,3 +220,28 @@ func (n *Names) Lock(ctx context.Context, name string) (unlock func(), err error
 
 // Grace is how long an instance may take to stop in order before it is killed.
 const Grace = 10 * time.Second
+
+// Records reads the instances in a driver's directory, each with load. One
+// that is gone is left out, and so is, with a warning, what is not ours.
+func Records[R any](dir string, load func(name string) (R, error), log *slog.Logger) ([]R, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	var list []R
+	for _, e := range entries {
+		if !e.IsDir() || CheckName(e.Name()) != nil {
+			continue
+		}
+		r, err := load(e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // being removed at this moment, or none of ours
+		}
+		if err != nil {
+			log.Warn("directory is not an instance of ours", "dir", e.Name(), "error", err)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}

@@ -82,28 +82,8 @@ func (d *driver) load(name string) (record, error) {
 	return r, nil
 }
 
-func (d *driver) records() ([]record, error) {
-	entries, err := os.ReadDir(d.c.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("list instances: %w", err)
-	}
-	var list []record
-	for _, e := range entries {
-		if !e.IsDir() || cloud.CheckName(e.Name()) != nil {
-			continue
-		}
-		r, err := d.load(e.Name())
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // being removed at this moment, or none of ours
-		}
-		if err != nil {
-			d.log.Warn("directory is not an instance of ours", "dir", e.Name(), "error", err)
-			continue
-		}
-		list = append(list, r)
-	}
-	return list, nil
-}
+// records reads all instances of this installation.
+func (d *driver) records() ([]record, error) { return cloud.Records(d.c.Dir, d.load, d.log) }
 
 // create makes the directory under another name first: it is whole, with its
 // record, or absent.
