@@ -190,7 +190,7 @@ func takesValue(f cli.Flag) bool {
 func didYouMean(wrong string, names []string) string {
 	best, least := "", (len(wrong)+2)/3
 	for _, n := range names {
-		if d := distance(sameName(wrong), sameName(n)); d <= least && len(n) > 1 {
+		if d := api.Distance(sameName(wrong), sameName(n)); d <= least && len(n) > 1 {
 			best, least = n, d-1
 		}
 	}
@@ -198,24 +198,4 @@ func didYouMean(wrong string, names []string) string {
 		return ""
 	}
 	return "; did you mean " + best + "?"
-}
-
-// distance is the number of letters to add, take away or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := before
-			if a[i] != b[j] {
-				cost = 1 + min(before, row[j], row[j+1])
-			}
-			before, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -139,7 +139,7 @@ func (l *loader) unknown(origin, key string) error {
 	best, d := "", 4
 	last := key[strings.LastIndex(key, ".")+1:]
 	for known := range l.byKey {
-		this := distance(key, known)
+		this := api.Distance(key, known)
 		if known[strings.LastIndex(known, ".")+1:] == last {
 			this = min(this, 3) // the right word in the wrong section
 		}
@@ -160,25 +160,4 @@ func shown(key string) string {
 		return api.Shorten(key)
 	}
 	return key
-}
-
-// distance is Levenshtein's: how many letters to change, add or leave out.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost++
-			}
-			last = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"nutshell/roles/api"
 )
 
 // Sources are where values come from, weakest first.
@@ -160,7 +162,7 @@ func (l *loader) environment(env []string) error {
 			return l.unknown("environment "+name, strings.ToLower(section[1]+"."+section[2]))
 		}
 		for known, key := range byEnv {
-			if distance(name, known) == 1 {
+			if api.Distance(name, known) == 1 {
 				return wrong("environment "+name, strings.ToLower(strings.TrimPrefix(name, "NUTSHELL_")), "there is no such key; %s is %s", known, key)
 			}
 		}
