@@ -218,6 +218,33 @@ func (n *Names) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 }
 
+// MarkEnding notes in an instance's directory that its end has been ordered.
+// Should the director die before the instance does, the next one must not
+// take what is about to stop for an instance that runs.
+func MarkEnding(dir string) error {
+	err := os.WriteFile(filepath.Join(dir, endingMark), nil, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the directory is gone, and the instance with it
+	}
+	return err
+}
+
+// Ending reports whether an end was ordered and no start since.
+func Ending(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, endingMark))
+	return err == nil
+}
+
+// ClearEnding is for a start, when nothing of the instance is left running.
+func ClearEnding(dir string) error {
+	if err := os.Remove(filepath.Join(dir, endingMark)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+const endingMark = "ending"
+
 // Grace is how long an instance may take to stop in order before it is killed.
 const Grace = 10 * time.Second
 

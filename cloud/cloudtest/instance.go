@@ -94,6 +94,9 @@ func Main(args []string) int {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 		return 1
 	}
+	// Daemons take a moment to end, in which a director may be killed and the
+	// next one ask for the instance.
+	time.Sleep(40 * time.Millisecond)
 	// Proves that the stop was in order.
 	if err := os.WriteFile(filepath.Join(args[5], "stopped"), []byte("in order"), 0o600); err != nil {
 		return 1

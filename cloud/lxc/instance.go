@@ -143,6 +143,9 @@ func (d *driver) start(ctx context.Context, r record, s cloud.Spec, lock *os.Fil
 	if err != nil {
 		return cloud.Instance{}, err
 	}
+	if err := cloud.ClearEnding(d.dir(r.Name)); err != nil {
+		return cloud.Instance{}, err
+	}
 	// While the file is missing, running() asks liblxc: a director that dies
 	// between here and the writing of the process ids loses nothing.
 	if err := os.Remove(d.processFile(r.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -260,6 +263,9 @@ func (d *driver) running(ctx context.Context, r record) (processes, error) {
 // container after the grace. liblxc is not needed for it: when the first
 // process of a pid namespace ends, the kernel ends all others.
 func (d *driver) stop(ctx context.Context, r record) error {
+	if err := cloud.MarkEnding(d.dir(r.Name)); err != nil {
+		return err
+	}
 	p, err := d.running(ctx, r)
 	if err != nil {
 		return err

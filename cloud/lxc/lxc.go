@@ -126,11 +126,15 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	if err != nil {
 		return cloud.Instance{}, err
 	}
-	if p.Init.Alive() {
+	if cloud.Ending(d.dir(r.Name)) {
+		err = d.stop(ctx, r)
+	} else if p.Init.Alive() {
 		return r.instance(true), nil
+	} else {
+		// The monitor of an instance that has just died may still clear up.
+		err = d.settle(ctx, r, p)
 	}
-	// The monitor of an instance that has just died may still clear up.
-	if err := d.settle(ctx, r, p); err != nil {
+	if err != nil {
 		return cloud.Instance{}, err
 	}
 	if err := d.renew(&r, s); err != nil {

@@ -114,6 +114,9 @@ func (d *driver) renew(r *record, s cloud.Spec) error {
 // outlives this process.
 func (d *driver) start(r record) (cloud.Instance, error) {
 	dir := d.dir(r.Name)
+	if err := cloud.ClearEnding(dir); err != nil {
+		return cloud.Instance{}, err
+	}
 	logFile := filepath.Join(dir, "boot.log")
 	if st, err := os.Stat(logFile); err == nil && st.Size() > bootLogMax {
 		if err := os.Rename(logFile, logFile+".1"); err != nil {

@@ -82,11 +82,15 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	if r.Group != s.Group {
 		return cloud.Instance{}, fmt.Errorf("%w: it exists in group %q", cloud.ErrInvalid, r.Group)
 	}
-	if d.leader(r).Alive() {
+	if cloud.Ending(d.dir(r.Name)) {
+		err = d.stop(ctx, r)
+	} else if d.leader(r).Alive() {
 		return r.instance(true), nil
+	} else {
+		// A killed leader leaves its daemons, which hold the ports.
+		err = d.kill(ctx, r)
 	}
-	// A killed leader leaves its daemons, which hold the ports.
-	if err := d.kill(ctx, r); err != nil {
+	if err != nil {
 		return cloud.Instance{}, err
 	}
 	if err := d.renew(&r, s); err != nil {
@@ -227,6 +231,9 @@ func (d *driver) tidy() {
 
 // stop asks the leader first; what is left after the grace is killed.
 func (d *driver) stop(ctx context.Context, r record) error {
+	if err := cloud.MarkEnding(d.dir(r.Name)); err != nil {
+		return err
+	}
 	leader := d.leader(r)
 	if leader.Signal(termSignal) == nil {
 		patience, cancel := context.WithTimeout(ctx, cloud.Grace)
