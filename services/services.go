@@ -104,6 +104,13 @@ type Agent interface {
 	Close(ctx context.Context) error
 }
 
+// Measurer is an agent half that counts what its daemons do. Measure is asked
+// every few seconds and must be quick; counters begin at any value and only
+// grow while the instance lives.
+type Measurer interface {
+	Measure(ctx context.Context) ([]api.Sample, error)
+}
+
 // Machine gives an agent half its directories, address, ports and processes.
 type Machine interface {
 	// Dir makes and returns a directory of the instance: etc, run, log, tmp, data.

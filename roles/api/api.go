@@ -47,6 +47,8 @@ type Service struct {
 	Parts       map[string]int  `json:"parts"`               // wanted count of each part
 	Settings    json.RawMessage `json:"settings"`            // the kind's settings, complete, without secrets
 	Version     string          `json:"version,omitempty"`   // wanted code version
+	AutoDeploy  bool            `json:"auto_deploy"`         // a push activates the version it makes
+	Keep        int             `json:"keep_versions"`       // newest code versions that are kept, 0: all
 	Serving     string          `json:"serving,omitempty"`   // code version that was observed to serve
 	URLs        []string        `json:"urls"`                // where people reach it now
 	Operation   string          `json:"operation,omitempty"` // id of the operation under way
@@ -68,6 +70,8 @@ type Instance struct {
 	Reason      string        `json:"reason,omitempty"`
 	Created     time.Time     `json:"created"`
 	Figures     *Figures      `json:"figures,omitempty"`
+	// Weights are shares of the requests by part; 100 where a part is missing.
+	Weights map[string]int `json:"weights,omitempty"`
 }
 
 // Figures are an instance's measured use of resources.

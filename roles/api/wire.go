@@ -22,9 +22,11 @@ type DesiredService struct {
 	Previous  *CodeVersion `json:"previous,omitempty"` // the version that served before it
 	Operation *Operation   `json:"operation,omitempty"`
 	Script    string       `json:"script,omitempty"`
-	Remove    []string     `json:"remove,omitempty"`   // instances the user wants to go first
-	Retry     int          `json:"retry"`              // grows when a user asks to try again out of ERROR
-	Deleting  bool         `json:"deleting,omitempty"` // data and instances go; it will not come back
+	// Environment comes with the values of secrets.
+	Environment []Variable `json:"environment,omitempty"`
+	Remove      []string   `json:"remove,omitempty"`   // instances the user wants to go first
+	Retry       int        `json:"retry"`              // grows when a user asks to try again out of ERROR
+	Deleting    bool       `json:"deleting,omitempty"` // data and instances go; it will not come back
 }
 
 // LaunchRequest asks the director for instances of one service. Names come
@@ -98,11 +100,13 @@ type Enrolled struct {
 // AgentConfig is what a manager tells an agent to be. It is complete and
 // idempotent: sending it twice changes nothing.
 type AgentConfig struct {
-	Kind     string          `json:"kind"`
-	Instance Instance        `json:"instance"` // with the parts it must hold
-	Code     []CodeVersion   `json:"code"`     // versions to keep unpacked, wanted first
-	Script   string          `json:"script,omitempty"`
-	Config   json.RawMessage `json:"config"` // of the kind
+	Kind     string        `json:"kind"`
+	Instance Instance      `json:"instance"` // with the parts it must hold
+	Code     []CodeVersion `json:"code"`     // versions to keep unpacked, wanted first
+	Script   string        `json:"script,omitempty"`
+	// Environment is for the user's code, by the kind's means.
+	Environment []Variable      `json:"environment,omitempty"`
+	Config      json.RawMessage `json:"config"` // of the kind
 }
 
 // AgentStatus is what an agent observed of its instance.

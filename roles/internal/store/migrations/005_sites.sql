@@ -1,0 +1,12 @@
+-- Host names under which the director's edge shows services.
+CREATE TABLE site (
+	name        TEXT PRIMARY KEY, -- lower case; one service has it
+	application INTEGER NOT NULL,
+	service     INTEGER NOT NULL,
+	certificate TEXT NOT NULL, -- own, file, acme
+	chain       TEXT NOT NULL,
+	key         TEXT NOT NULL, -- sealed
+	created     INTEGER NOT NULL,
+	FOREIGN KEY (application, service) REFERENCES service (application, id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX site_service ON site (application, service);
