@@ -22,6 +22,7 @@ import (
 	"nutshell/roles/internal/auth"
 	"nutshell/roles/internal/httpapi"
 	"nutshell/roles/internal/pki"
+	"nutshell/roles/internal/seal"
 	"nutshell/roles/internal/store"
 	"nutshell/services"
 )
@@ -84,6 +85,7 @@ type Director struct {
 	store        *store.Store
 	code         *codestore.Store
 	ca           *pki.Authority
+	secrets      *seal.Box // seals what the database must not tell
 	http         *httpapi.Server
 	clouds       []*place
 	limits       *auth.Limiter
@@ -143,6 +145,9 @@ func (d *Director) open(ctx context.Context) error {
 	if err := d.openInstallation(ctx); err != nil {
 		return err
 	}
+	if err := d.openSecrets(ctx); err != nil {
+		return err
+	}
 	if err := d.openClouds(); err != nil {
 		return err
 	}
@@ -175,6 +180,30 @@ func (d *Director) openInstallation(ctx context.Context) error {
 	}
 	d.ca, err = pki.Open(dir, d.c.Now)
 	return err
+}
+
+// openSecrets makes the key of secrets at the first start. Later another or
+// none is not taken for it: applications would go on without their passwords.
+func (d *Director) openSecrets(ctx context.Context) error {
+	path := filepath.Join(d.c.Dir, "ca", "secrets.key")
+	id, err := d.store.Meta(ctx, "secrets_key")
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		if d.secrets, err = seal.Make(path); err != nil {
+			return err
+		}
+		return d.store.Write(ctx, func(t *store.Tx) error { return t.SetMeta(ctx, "secrets_key", d.secrets.ID()) })
+	}
+	if d.secrets, err = seal.Open(path); err != nil {
+		return err
+	}
+	if d.secrets.ID() != id {
+		return &api.Error{Code: api.CodeUnavailable, Op: "open", Object: "key of secrets " + path, Message: "it is another than the one of this installation",
+			Hint: "put back the one that belongs to this data directory"}
+	}
+	return nil
 }
 
 // Close ends everything that runs here and leaves instances alone: they
