@@ -159,7 +159,7 @@ type Step struct {
 type Event struct {
 	ID          int64           `json:"id"` // grows; the SSE id
 	Time        time.Time       `json:"time"`
-	Type        string          `json:"type"` // application, service, instance, operation, version, user; ".deleted" behind it when gone
+	Type        string          `json:"type"` // application, service, instance, operation, version, site, user; ".deleted" behind it when gone
 	Application int64           `json:"application"`
 	Service     int64           `json:"service"`
 	Object      string          `json:"object"` // id of the thing

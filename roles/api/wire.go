@@ -25,6 +25,7 @@ type DesiredService struct {
 	// Environment comes with the values of secrets.
 	Environment []Variable `json:"environment,omitempty"`
 	Remove      []string   `json:"remove,omitempty"`   // instances the user wants to go first
+	Front       []string   `json:"front,omitempty"`    // addresses from which the director's edge asks; only they may tell of a client's address
 	Retry       int        `json:"retry"`              // grows when a user asks to try again out of ERROR
 	Deleting    bool       `json:"deleting,omitempty"` // data and instances go; it will not come back
 }
