@@ -113,12 +113,8 @@ func (a *Authority) sign(key crypto.PublicKey, id api.Identity, hosts []string, 
 		t.NotAfter = a.ca.NotAfter
 	}
 	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			t.IPAddresses = append(t.IPAddresses, ip)
-		} else if len(h) <= 253 && hostPattern.MatchString(h) {
-			t.DNSNames = append(t.DNSNames, h)
-		} else {
-			return nil, api.Invalidf("%s is neither an IP address nor a host name", api.Shorten(h))
+		if err := addHost(t, h); err != nil {
+			return nil, err
 		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, a.ca, key, a.caKey)
@@ -126,6 +122,19 @@ func (a *Authority) sign(key crypto.PublicKey, id api.Identity, hosts []string, 
 		return nil, fmt.Errorf("sign certificate of %s: %w", id, err)
 	}
 	return x509.ParseCertificate(der)
+}
+
+// addHost puts one more name or address into a certificate to be.
+func addHost(t *x509.Certificate, h string) error {
+	if ip := net.ParseIP(h); ip != nil {
+		t.IPAddresses = append(t.IPAddresses, ip)
+		return nil
+	}
+	if len(h) > 253 || !hostPattern.MatchString(h) {
+		return api.Invalidf("%s is neither an IP address nor a host name", api.Shorten(h))
+	}
+	t.DNSNames = append(t.DNSNames, h)
+	return nil
 }
 
 // certificate is the director's own leaf. It lives in memory only and is made
