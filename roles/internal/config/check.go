@@ -33,6 +33,16 @@ func (c *Config) check() error {
 		{"limits.instances_per_application", atLeast(int64(c.Limits.InstancesPerApplication), 1)},
 		{"limits.agent_memory", noneOrAtLeast(c.Limits.AgentMemory, 32<<20)},
 		{"limits.manager_memory", noneOrAtLeast(c.Limits.ManagerMemory, 32<<20)},
+		{"edge.https", checkOptional(checkListen, c.Edge.HTTPS)},
+		{"edge.http", checkOptional(checkListen, c.Edge.HTTP)},
+		{"edge.domain", checkOptional(checkDomain, c.Edge.Domain)},
+		{"edge.chain", checkPath(c.Edge.Chain)},
+		{"edge.key", checkPath(c.Edge.Key)},
+		{"edge.trusted", each(c.Edge.Trusted, checkNetwork)},
+		{"edge.max_connections", atLeast(int64(c.Edge.MaxConnections), 16)},
+		{"edge.acme_directory", checkURL(c.Edge.ACMEDirectory, "https")},
+		{"edge.acme_email", checkEmail(c.Edge.ACMEEmail)},
+		{"edge.acme_ca", checkPath(c.Edge.ACMECA)},
 		{"image.suite", matches(c.Image.Suite, suitePattern, "the name of a Debian release")},
 		{"image.mirror", checkURL(c.Image.Mirror, "http", "https", "file")},
 		{"client.director", checkURL(c.Client.Director, "https")},
@@ -43,6 +53,9 @@ func (c *Config) check() error {
 		if v.err != nil {
 			return wrong(c.Origin(v.key), v.key, "%v", v.err)
 		}
+	}
+	if key, err := c.Edge.together(); err != nil {
+		return wrong(c.Origin(key), key, "%v", err)
 	}
 	return nil
 }

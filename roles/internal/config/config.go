@@ -23,6 +23,7 @@ type Config struct {
 	DefaultCloud string   `key:"default_cloud" help:"cloud of applications that name none; the first one if empty"`
 	Limits       Limits   `key:"limits"`
 	Upload       Upload   `key:"upload"`
+	Edge         Edge     `key:"edge"`
 	Image        Image    `key:"image"`
 	Client       Client   `key:"client"`
 	Log          Log      `key:"log"`
