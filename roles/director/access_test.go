@@ -22,9 +22,10 @@ import (
 // bodies are what a request to a route needs to get past decoding, so that
 // only ownership can refuse it.
 var bodies = map[string]any{
-	"application.rename": api.Rename{Name: "mine"}, "service.create": api.CreateService{Kind: "test"}, "service.rename": api.Rename{Name: "mine"},
+	"application.rename": api.Rename{Name: "mine"}, "service.create": api.CreateService{Kind: "test"}, "service.change": api.Rename{Name: "mine"},
 	serviceScale: api.Scale{Add: map[string]int{"web": 1}}, "service.preview": api.Scale{Add: map[string]int{"web": 1}}, serviceConfigure: map[string]any{"level": 5},
 	"service.set_script": api.Script{Text: "rm -rf /"}, "service.act": api.Act{Args: map[string]string{"who": "x"}}, serviceActivate: api.Activate{Version: DefaultVersion},
+	serviceEnvironment: api.ChangeEnvironment{Set: []api.Variable{{Name: "A", Value: "b"}}}, serviceWeights: api.Weights{Weights: map[string]map[string]int{"a": {"web": 5}}},
 	"user.change": api.ChangeUser{}, "version.create": "archive",
 	"user.create": api.CreateUser{Name: "x", Password: "long enough", Email: "x@example.org"}, "application.create": api.CreateApplication{Name: "own"},
 	"token.create": api.CreateToken{Name: "x"}, "session.create": api.SignIn{Name: "x", Password: "y"},

@@ -126,7 +126,7 @@ func (d *Director) desiredOf(ctx context.Context, application int64) (*api.Desir
 			return err
 		}
 		for _, s := range rows {
-			w, err := desiredService(ctx, v, s)
+			w, err := d.desiredService(ctx, v, s)
 			if err != nil {
 				return err
 			}
@@ -145,9 +145,12 @@ func (d *Director) desiredOf(ctx context.Context, application int64) (*api.Desir
 	return out, nil
 }
 
-func desiredService(ctx context.Context, v store.View, s store.Service) (api.DesiredService, error) {
+func (d *Director) desiredService(ctx context.Context, v store.View, s store.Service) (api.DesiredService, error) {
 	w := api.DesiredService{Service: s.Service, Instances: []api.Instance{}, Script: s.Script, Remove: s.Remove, Retry: s.Retry, Deleting: s.Deleting}
 	var err error
+	if w.Environment, err = d.environment(s, s.Environment); err != nil {
+		return w, err
+	}
 	if w.Code, err = codeOf(ctx, v, s, s.Version); err != nil {
 		return w, err
 	}

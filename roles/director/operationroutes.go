@@ -182,6 +182,12 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		var b map[string]json.RawMessage
 		err := read(&b)
 		return d.configureOrder(o.Application, o.Service, b), err
+	case serviceEnvironment:
+		return d.environmentAgain(o)
+	case serviceWeights:
+		var b api.Weights
+		err := read(&b)
+		return d.weightsOrder(o.Application, o.Service, b), err
 	case serviceActivate:
 		var b api.Activate
 		err := read(&b)

@@ -14,23 +14,25 @@ import (
 
 // Kinds of operations.
 const (
-	applicationStart  = "application.start"
-	applicationStop   = "application.stop"
-	applicationDelete = "application.delete"
-	instanceReplace   = "instance.replace" // of a lost manager
-	serviceStart      = "service.start"
-	serviceStop       = "service.stop"
-	serviceScale      = "service.scale"
-	serviceConfigure  = "service.configure"
-	serviceActivate   = "service.activate"
-	serviceDelete     = "service.delete"
+	applicationStart   = "application.start"
+	applicationStop    = "application.stop"
+	applicationDelete  = "application.delete"
+	instanceReplace    = "instance.replace" // of a lost manager
+	serviceStart       = "service.start"
+	serviceStop        = "service.stop"
+	serviceScale       = "service.scale"
+	serviceConfigure   = "service.configure"
+	serviceActivate    = "service.activate"
+	serviceDelete      = "service.delete"
+	serviceEnvironment = "service.environment"
+	serviceWeights     = "service.weights"
 )
 
 // limits of whole operations. The first start of a kind builds its image.
 var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
-	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute,
+	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute,
 }
 
 // snapshot is what a service was asked to be before an operation, and is put
@@ -43,10 +45,14 @@ type snapshot struct {
 	Version  string          `json:"version"`
 	Previous string          `json:"previous"`
 	State    api.State       `json:"state"`
+	// Environment has sealed text in the place of secrets' values.
+	Environment []api.Variable            `json:"environment,omitempty"`
+	Weights     map[string]map[string]int `json:"weights,omitempty"` // of a change of weights only
+	Sealed      string                    `json:"sealed,omitempty"`  // order.sealed
 }
 
-func snapshotOf(s store.Service) json.RawMessage {
-	b, err := json.Marshal(snapshot{s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.State})
+func snapshotOf(s store.Service, sealed string, weights map[string]map[string]int) json.RawMessage {
+	b, err := json.Marshal(snapshot{s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.State, s.Environment, weights, sealed})
 	if err != nil {
 		panic("director: " + err.Error()) // a bug: rows are always JSON
 	}
@@ -61,7 +67,8 @@ type order struct {
 	service     int64 // 0: the application itself
 	request     any
 	retryOf     string
-	final       bool // it cannot be cancelled
+	sealed      string // what request leaves out because it is nobody's business, to be tried again
+	final       bool   // it cannot be cancelled
 	actor       string
 	// change makes the change in the rows and says whether it is done with
 	// that, so that nobody has to carry it out.
@@ -129,7 +136,15 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 		}
 	}
 	if o.service != 0 {
-		row.Before = snapshotOf(s)
+		var weights map[string]map[string]int
+		if o.kind == serviceWeights {
+			rows, err := t.ServiceInstances(ctx, o.application, o.service)
+			if err != nil {
+				return row, err
+			}
+			weights = weightsOf(rows)
+		}
+		row.Before = snapshotOf(s, o.sealed, weights)
 	}
 	if row, err = t.InsertOperation(ctx, row, by, key); err != nil {
 		return row, err
@@ -201,12 +216,12 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 	if o.State == api.OperationDone {
 		reason = "serves"
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,
-			serviceActivate: api.Running}[o.Kind]
+			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running}[o.Kind]
 		if s.Desired == api.GoalStopped {
 			state, reason = api.Stopped, "stopped"
 		}
 	} else {
-		state, reason, err = d.restore(&s, o)
+		state, reason, err = d.restore(ctx, t, &s, o)
 		if err != nil {
 			return err
 		}
@@ -228,12 +243,15 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 }
 
 // restore puts back what a failed operation had changed.
-func (d *Director) restore(s *store.Service, o *store.Operation) (api.State, string, error) {
+func (d *Director) restore(ctx context.Context, t *store.Tx, s *store.Service, o *store.Operation) (api.State, string, error) {
 	var b snapshot
 	if err := json.Unmarshal(o.Before, &b); err != nil {
 		return "", "", fmt.Errorf("operation %s: %w", o.ID, err)
 	}
-	s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.Deleting = b.Desired, b.Cloud, b.Parts, b.Settings, b.Version, b.Previous, false
+	s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.Environment, s.Deleting = b.Desired, b.Cloud, b.Parts, b.Settings, b.Version, b.Previous, b.Environment, false
+	if err := restoreWeights(ctx, t, *s, b.Weights); err != nil {
+		return "", "", err
+	}
 	if o.Undone != "" {
 		o.Undone += "; "
 	}

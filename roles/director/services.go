@@ -3,6 +3,7 @@ package director
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -90,7 +91,7 @@ func (d *Director) createService(ctx context.Context, in *struct {
 		return api.Service{}, err
 	}
 	s := store.Service{OwnerID: a.OwnerID, Service: api.Service{Application: a.ID, Name: in.Body.Name, Kind: kind.Name, State: api.Init, Desired: api.GoalStopped,
-		Reason: "created", Cloud: p.name, Parts: map[string]int{}, Settings: kind.DefaultSettings(), URLs: []string{}}}
+		Reason: "created", Cloud: p.name, Parts: map[string]int{}, Settings: kind.DefaultSettings(), AutoDeploy: true, URLs: []string{}}}
 	for _, part := range kind.Parts {
 		s.Parts[part.Name] = part.Default
 	}
@@ -145,15 +146,33 @@ func (d *Director) getService(ctx context.Context, in *ServicePath) (api.Service
 	return s.Service, err
 }
 
-func (d *Director) renameService(ctx context.Context, in *struct {
+// maxKeep bounds the number of versions to keep: beyond it, 0 is meant.
+const maxKeep = 10_000
+
+func (d *Director) changeService(ctx context.Context, in *struct {
 	ServicePath
-	Body api.Rename
+	Body api.ChangeService
 }) (api.Service, error) {
-	if err := api.CheckName("service", in.Body.Name); err != nil {
-		return api.Service{}, err
+	b := in.Body
+	if b.Name != nil {
+		if err := api.CheckName("service", *b.Name); err != nil {
+			return api.Service{}, err
+		}
 	}
-	return d.change(ctx, in.ServicePath, func(ctx context.Context, t *store.Tx, s *store.Service) error {
-		s.Name = in.Body.Name
+	if b.KeepVersions != nil && (*b.KeepVersions < 0 || *b.KeepVersions > maxKeep) {
+		return api.Service{}, &api.Error{Code: api.CodeInvalid, Op: "change", Object: "service " + in.Service, Message: fmt.Sprintf("%d versions cannot be kept", *b.KeepVersions),
+			Hint: fmt.Sprintf("keep 1 to %d, or 0 for all", maxKeep), Fields: []string{"keep_versions"}}
+	}
+	return d.change(ctx, in.ServicePath, func(_ context.Context, _ *store.Tx, s *store.Service) error {
+		if b.Name != nil {
+			s.Name = *b.Name
+		}
+		if b.AutoDeploy != nil {
+			s.AutoDeploy = *b.AutoDeploy
+		}
+		if b.KeepVersions != nil {
+			s.Keep = *b.KeepVersions
+		}
 		return nil
 	})
 }

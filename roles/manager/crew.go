@@ -54,7 +54,7 @@ func (c *crew) want(instances []api.Instance) {
 		if m := c.members[i.ID]; m == nil {
 			c.members[i.ID] = &member{i: i, heard: c.m.c.Now()}
 		} else {
-			m.i.Address, m.i.State = i.Address, i.State // parts are what we told it ourselves
+			m.i.Address, m.i.State, m.i.Weights = i.Address, i.State, i.Weights // parts are what we told it ourselves
 		}
 	}
 	for id := range c.gone {

@@ -35,7 +35,8 @@ func (h host) Apply(ctx context.Context, instance string, parts []string, code [
 		code = []api.CodeVersion{}
 	}
 	i.Parts = parts
-	err = h.s.m.agent(i).Do(ctx, http.MethodPut, "/v1/config", api.AgentConfig{Kind: d.Service.Kind, Instance: i, Code: code, Script: d.Script, Config: raw}, nil)
+	err = h.s.m.agent(i).Do(ctx, http.MethodPut, "/v1/config", api.AgentConfig{Kind: d.Service.Kind, Instance: i, Code: code, Script: d.Script,
+		Environment: d.Environment, Config: raw}, nil)
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", instance, err)
 	}

@@ -195,13 +195,15 @@ func (s *service) report() api.Report {
 // fingerprint changes whenever something must be made so again.
 func fingerprint(d api.DesiredService, have []api.Instance) string {
 	var ids []string
+	var weights []map[string]int
 	for _, i := range have {
 		ids = append(ids, i.ID+"@"+i.Address)
+		weights = append(weights, i.Weights)
 	}
 	code := ""
 	if d.Code != nil {
 		code = d.Code.ID + d.Code.SHA256
 	}
-	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids}) // always encodes
+	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids, weights, d.Environment}) // always encodes
 	return fmt.Sprintf("%x", sha256.Sum256(b))
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -15,15 +16,18 @@ type Instance struct {
 	CloudID string
 }
 
-const instanceColumns = `id, application, service, cloud, cloud_id, address, parts, state, reason, created`
+const instanceColumns = `id, application, service, cloud, cloud_id, address, parts, state, reason, created, weights`
 
 func scanInstance(r *sql.Rows) (Instance, error) {
 	var i Instance
 	var created int64
-	var parts string
-	err := r.Scan(&i.ID, &i.Application, &i.Service, &i.Cloud, &i.CloudID, &i.Address, &parts, &i.State, &i.Reason, &created)
+	var parts, weights string
+	err := r.Scan(&i.ID, &i.Application, &i.Service, &i.Cloud, &i.CloudID, &i.Address, &parts, &i.State, &i.Reason, &created, &weights)
 	i.Created, i.Parts = timeOf(created), list(parts)
-	return i, err
+	if err != nil || weights == "{}" {
+		return i, err
+	}
+	return i, json.Unmarshal([]byte(weights), &i.Weights)
 }
 
 func (v View) instances(ctx context.Context, where string, args ...any) ([]Instance, error) {
@@ -59,12 +63,31 @@ func (v View) Instance(ctx context.Context, id string) (Instance, error) {
 // InsertInstance stores an instance before its cloud is asked for it.
 func (t *Tx) InsertInstance(ctx context.Context, i Instance) (Instance, error) {
 	i.Created = t.now
-	_, err := t.exec(ctx, `INSERT INTO instance (`+instanceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		i.ID, i.Application, i.Service, i.Cloud, i.CloudID, i.Address, text(i.Parts), i.State, i.Reason, micros(i.Created))
+	_, err := t.exec(ctx, `INSERT INTO instance (`+instanceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		i.ID, i.Application, i.Service, i.Cloud, i.CloudID, i.Address, text(i.Parts), i.State, i.Reason, micros(i.Created), weightsText(i.Weights))
 	if err != nil {
 		return i, err
 	}
 	return i, t.instanceEvent(ctx, "instance", i)
+}
+
+// weightsText is never null, which the column is not either.
+func weightsText(w map[string]int) string {
+	if len(w) == 0 {
+		return "{}"
+	}
+	return text(w)
+}
+
+// WeighInstance stores an instance's weights. SaveInstance leaves them alone,
+// because it is called with rows that were read a while ago.
+func (t *Tx) WeighInstance(ctx context.Context, i Instance) error {
+	n, err := t.exec(ctx, `UPDATE instance SET weights = ?1 WHERE id = ?2 AND weights <> ?1`, weightsText(i.Weights), i.ID)
+	if err != nil || n == 0 {
+		return err
+	}
+	t.Bump(i.Application)
+	return t.instanceEvent(ctx, "instance", i)
 }
 
 // SaveInstance stores a changed instance, unless it is as before.

@@ -15,25 +15,33 @@ type Service struct {
 	OwnerID  int64
 	Previous string // version that served before the wanted one
 	Script   string
-	Remove   []string // instances that should go first
-	Retry    int
-	Deleting bool
+	// Environment has sealed text in the place of secrets' values.
+	Environment []api.Variable
+	Remove      []string // instances that should go first
+	Retry       int
+	Deleting    bool
 }
 
 const serviceColumns = `s.application, s.id, s.name, s.kind, s.state, s.desired, s.reason, s.cloud, s.parts, s.settings, s.version, s.previous,
-	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, a.owner`
+	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, a.owner`
 
 func scanService(r *sql.Rows) (Service, error) {
 	var s Service
 	var created, since int64
-	var parts, settings, urls, remove string
+	var parts, settings, urls, remove, environment string
 	err := r.Scan(&s.Application, &s.ID, &s.Name, &s.Kind, &s.State, &s.Desired, &s.Reason, &s.Cloud, &parts, &settings, &s.Version, &s.Previous,
-		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting, &s.OwnerID)
+		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting,
+		&s.AutoDeploy, &s.Keep, &environment, &s.OwnerID)
 	if err != nil {
 		return s, err
 	}
 	s.Created, s.Since = timeOf(created), timeOf(since)
 	s.Settings, s.URLs, s.Remove = json.RawMessage(settings), list(urls), list(remove)
+	if environment != "[]" {
+		if err := json.Unmarshal([]byte(environment), &s.Environment); err != nil {
+			return s, err
+		}
+	}
 	return s, json.Unmarshal([]byte(parts), &s.Parts)
 }
 
@@ -93,8 +101,9 @@ func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
 	s.Created, s.Since = t.now, t.now
 	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `INSERT INTO service (application, id, name, kind, state, desired, reason, cloud, parts, settings, version, previous, serving, urls,
-		created, since, script, remove, retry, deleting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '[]', ?, ?, '', '[]', 0, 0)`,
-		s.Application, s.ID, s.Name, s.Kind, s.State, s.Desired, s.Reason, s.Cloud, text(s.Parts), string(s.Settings), s.Version, micros(s.Created), micros(s.Since))
+		created, since, script, remove, retry, deleting, auto_deploy, keep_versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '[]', ?, ?, '', '[]', 0, 0, ?, ?)`,
+		s.Application, s.ID, s.Name, s.Kind, s.State, s.Desired, s.Reason, s.Cloud, text(s.Parts), string(s.Settings), s.Version, micros(s.Created), micros(s.Since),
+		s.AutoDeploy, s.Keep)
 	if isUnique(err) {
 		return s, nameTaken("create", "service", s.Name)
 	}
@@ -113,8 +122,9 @@ func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
 func (t *Tx) SaveService(ctx context.Context, s Service) error {
 	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `UPDATE service SET name = ?, desired = ?, cloud = ?, parts = ?, settings = ?, version = ?, previous = ?, script = ?, remove = ?,
-		retry = ?, deleting = ? WHERE application = ? AND id = ?`,
-		s.Name, s.Desired, s.Cloud, text(s.Parts), string(s.Settings), s.Version, s.Previous, s.Script, text(s.Remove), s.Retry, s.Deleting, s.Application, s.ID)
+		retry = ?, deleting = ?, auto_deploy = ?, keep_versions = ?, environment = ? WHERE application = ? AND id = ?`,
+		s.Name, s.Desired, s.Cloud, text(s.Parts), string(s.Settings), s.Version, s.Previous, s.Script, text(s.Remove), s.Retry, s.Deleting,
+		s.AutoDeploy, s.Keep, text(append([]api.Variable{}, s.Environment...)), s.Application, s.ID)
 	if isUnique(err) {
 		return nameTaken("rename", "service", s.Name)
 	}
