@@ -236,6 +236,9 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 	if err := t.SaveService(ctx, s); err != nil {
 		return err
 	}
+	if err := d.retain(ctx, t, s); err != nil { // uploads during the operation deleted none
+		return err
+	}
 	if _, err := s.State.To(state); err != nil && s.State != state {
 		return nil // what the manager observes next decides
 	}

@@ -163,7 +163,7 @@ func (d *Director) changeService(ctx context.Context, in *struct {
 		return api.Service{}, &api.Error{Code: api.CodeInvalid, Op: "change", Object: "service " + in.Service, Message: fmt.Sprintf("%d versions cannot be kept", *b.KeepVersions),
 			Hint: fmt.Sprintf("keep 1 to %d, or 0 for all", maxKeep), Fields: []string{"keep_versions"}}
 	}
-	return d.change(ctx, in.ServicePath, func(_ context.Context, _ *store.Tx, s *store.Service) error {
+	return d.change(ctx, in.ServicePath, func(ctx context.Context, t *store.Tx, s *store.Service) error {
 		if b.Name != nil {
 			s.Name = *b.Name
 		}
@@ -172,6 +172,7 @@ func (d *Director) changeService(ctx context.Context, in *struct {
 		}
 		if b.KeepVersions != nil {
 			s.Keep = *b.KeepVersions
+			return d.retain(ctx, t, *s)
 		}
 		return nil
 	})

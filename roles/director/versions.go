@@ -83,7 +83,7 @@ func (d *Director) upload(ctx context.Context, in *struct {
 		if s, err = t.ServiceByID(ctx, a.ID, s.ID); err != nil {
 			return err
 		}
-		v, err = t.InsertVersion(ctx, s, v)
+		v, err = d.addVersion(ctx, t, s, v)
 		return err
 	})
 	if err != nil {

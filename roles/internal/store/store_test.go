@@ -76,8 +76,9 @@ func TestEverythingComesBackAsItWent(t *testing.T) {
 	o := Operation{User: a.OwnerID, Before: []byte(`{"x":1}`), Operation: api.Operation{ID: "op1", Kind: "service.scale", Title: "scale", Actor: "ann", Application: a.ID, Service: v.ID,
 		State: api.OperationRunning, Steps: []api.Step{{Name: "one", State: api.OperationDone, Started: &began}}, Progress: 0.5, Request: []byte(`{"add":{}}`), Cancellable: true,
 		RetryOf: "op0", Started: &began, Deadline: began.Add(time.Minute)}}
-	i := Instance{CloudID: "c1", Instance: api.Instance{ID: "a1-s1-xxxxx", Application: a.ID, Service: v.ID, Cloud: "default", Address: "10.0.0.1", Parts: []string{"web"}, State: api.InstanceBooting, Reason: "r"}}
+	i := Instance{CloudID: "c1", Instance: api.Instance{ID: "a1-s1-xxxxx", Application: a.ID, Service: v.ID, Cloud: "default", Address: "10.0.0.1", Parts: []string{"web"}, State: api.InstanceBooting, Reason: "r", Weights: map[string]int{"web": 50}}}
 	v.Script, v.Remove, v.Retry, v.Previous, v.Version, v.Deleting, v.Parts = "#!/bin/sh", []string{"x"}, 3, "code-a", "code-b", true, map[string]int{"web": 2}
+	v.AutoDeploy, v.Keep, v.Environment = true, 7, []api.Variable{{Name: "A", Value: "b"}, {Name: "S", Value: "sealed", Secret: true}}
 	v.Serving, v.URLs = "code-a", []string{"http://10.0.0.1/"}
 	c := api.CodeVersion{ID: "code-b", Filename: "f.zip", Description: "d", Format: "zip", Strip: "top", Bytes: 7, SHA256: strings.Repeat("a", 64), Files: 2, By: "ann"}
 	write(t, s, func(ctx context.Context, tx *Tx) error {

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"strings"
 
 	"nutshell/roles/api"
 )
@@ -45,8 +47,55 @@ func (v View) HasBlob(ctx context.Context, application, service int64, sha256 st
 	return n > 0, storeError(err)
 }
 
-// InsertVersion stores a new code version.
+// InsertVersion stores a new code version. Of a commit ("git-" and its hash,
+// whole or cut) the id is "git-" with 7 digits of the hash, or more where
+// another version has those; the same commit with the same content is the
+// version that is there already.
 func (t *Tx) InsertVersion(ctx context.Context, s Service, c api.CodeVersion) (api.CodeVersion, error) {
+	for _, id := range versionIDs(c.ID) {
+		c.ID = id
+		old, err := t.Version(ctx, s.Application, s.ID, id)
+		switch {
+		case api.CodeOf(err) == api.CodeNotFound:
+			return t.insertVersion(ctx, s, c)
+		case err != nil:
+			return c, err
+		case strings.HasPrefix(id, gitPrefix) && old.SHA256 == c.SHA256 && old.Strip == c.Strip:
+			return old, nil
+		}
+	}
+	return c, api.Conflictf("service %s has a code version %s already", s.Name, c.ID)
+}
+
+const (
+	gitPrefix  = "git-"
+	codePrefix = "code-"
+	gitDigits  = 7
+	idLetters  = 6
+	idTries    = 5
+)
+
+// versionIDs are the ids that a new version may get, best first.
+func versionIDs(id string) []string {
+	ids := []string{id}
+	switch hash, isGit := strings.CutPrefix(id, gitPrefix); {
+	case isGit:
+		ids = nil
+		for n := min(gitDigits, len(hash)); n <= len(hash); n++ {
+			ids = append(ids, gitPrefix+hash[:n])
+		}
+		for n := 2; n < 2+idTries; n++ { // the whole hash: the folder alone is another one
+			ids = append(ids, fmt.Sprintf("%s%s-%d", gitPrefix, hash[:min(gitDigits, len(hash))], n))
+		}
+	case len(id) == len(codePrefix)+idLetters && strings.HasPrefix(id, codePrefix):
+		for range idTries { // somebody was lucky
+			ids = append(ids, codePrefix+api.NewID(idLetters))
+		}
+	}
+	return ids
+}
+
+func (t *Tx) insertVersion(ctx context.Context, s Service, c api.CodeVersion) (api.CodeVersion, error) {
 	c.Created = t.now
 	_, err := t.exec(ctx, `INSERT INTO code_version (application, service, id, seq, filename, description, format, strip, bytes, sha256, files, by, created)
 		VALUES (?1, ?2, ?3, (SELECT coalesce(max(seq), 0) + 1 FROM code_version WHERE application = ?1 AND service = ?2), ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
