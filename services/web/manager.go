@@ -278,8 +278,14 @@ func (c *change) each(ctx context.Context, list []api.Instance, f func(context.C
 // Drain implements services.Manager: what leaves finishes its requests. An
 // instance that does not answer has none.
 func (m *Manager) Drain(ctx context.Context, leaving []api.Instance) error {
+	var conf Config // who takes over what only leaving backends have
+	for _, i := range m.Host.Instances() {
+		if slices.Contains(i.Parts, Backend) && !slices.ContainsFunc(leaving, func(l api.Instance) bool { return l.ID == i.ID }) {
+			conf.Backends = append(conf.Backends, Peer{i.ID, i.Address, m.Host.Port(i.ID, BackendPort)})
+		}
+	}
 	for _, i := range leaving {
-		if err := m.Host.Apply(ctx, i.ID, []string{}, nil, Config{}); err != nil {
+		if err := m.Host.Apply(ctx, i.ID, []string{}, nil, conf); err != nil {
 			m.Host.Log().Warn("leaving instance could not be drained", "instance", i.ID, "error", err)
 		}
 	}
