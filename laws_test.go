@@ -239,6 +239,8 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/diskfs/go-diskfs":          {"imagebuild"},
 	"github.com/vishvananda/netns":         {"cloud/lxc", "cloud/nodes"},
 	"golang.org/x/crypto/argon2":           {"roles/internal/auth"},
+	"github.com/tidwall/redcon":            {"services/web/session"},
+	"go.etcd.io/bbolt":                     {"services/web/session"},
 	"github.com/hashicorp":                 {}, // no such library is ours
 	"github.com/stretchr/testify":          {},
 	"github.com/sirupsen/logrus":           {},

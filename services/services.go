@@ -6,8 +6,12 @@ package services
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"sort"
 
 	"nutshell/roles/api"
@@ -25,6 +29,7 @@ type Kind struct {
 	Check                func(settings any) error // beyond what the tags say; gets a pointer to a filled copy of Settings; may be nil
 	Manager              func(Host) Manager
 	Agent                func(Machine) Agent
+	Tools                map[string]Tool // daemons that come with the kind, see Process.Tool
 }
 
 // Part is one part of a kind.
@@ -158,6 +163,8 @@ type Supervisor interface {
 type Process struct {
 	Name     string
 	Argv     []string // Argv[0] is an absolute path
+	Tool     string   // instead of a program: a tool by KIND/NAME, whose arguments are Argv
+	Sockets  []Socket // inherited from descriptor 3 on
 	Env      []string // complete environment; nil: PATH, HOME, LANG only
 	Dir      string
 	User     bool                        // run as Machine.User
@@ -167,6 +174,37 @@ type Process struct {
 	Grace    int                         // seconds before KILL, default 10
 	Revision string                      // changing it restarts the process
 	Ready    func(context.Context) error // polled until nil after the start
+}
+
+// Socket is a Unix socket that the supervisor listens on for a process. It
+// stays open while the process is started again, so that clients wait for a
+// moment instead of being refused.
+type Socket struct {
+	Path string // at most 103 bytes
+	User bool   // Machine.User may connect, too; else only the agent's own account
+}
+
+// Tool is a daemon that is this program itself, so that nothing else must be
+// installed. It ends when its context does.
+type Tool func(ctx context.Context, t ToolHost) error
+
+// ToolHost is what a tool gets.
+type ToolHost struct {
+	Args   []string
+	Log    *slog.Logger
+	Server *tls.Config // lets in instances of the same service only
+	Client *tls.Config // trusts instances of the same service only
+	Files  func(n int) *os.File
+}
+
+// Socket is the n-th of Process.Sockets.
+func (t ToolHost) Socket(n int) (net.Listener, error) {
+	f := t.Files(n)
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("socket %d is not inherited: %w", n, err)
+	}
+	return l, f.Close()
 }
 
 // Registry holds the kinds that main lists.

@@ -42,6 +42,7 @@ type Config struct {
 	Address     string // of this instance
 	Dir         string // state of this instance
 	Kinds       *services.Registry
+	Tool        []string // command that runs a kind's tool for this instance
 	Log         *slog.Logger
 	Now         func() time.Time
 }
@@ -86,7 +87,7 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	super, err := supervise.New(supervise.Config{RunDir: m.Dir("run"), LogDir: m.Dir("log"), UID: m.uid, GID: m.gid, Log: c.Log, Now: c.Now})
+	super, err := supervise.New(supervise.Config{RunDir: m.Dir("run"), LogDir: m.Dir("log"), UID: m.uid, GID: m.gid, Tool: c.Tool, Log: c.Log, Now: c.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ type process struct {
 	stopping bool
 	left     bool          // detached: do not touch any more
 	gone     chan struct{} // closed when the running incarnation has ended
+	sockets  []*os.File    // that incarnations inherit; empty for one that was adopted
 }
 
 func newProcess(s *Supervisor, d services.Process, hash, mark string) *process {
@@ -64,7 +65,11 @@ func closedChan() chan struct{} {
 
 // describe hashes all that makes a process another one when it changes.
 func describe(d services.Process) string {
-	b, _ := json.Marshal([]any{d.Argv, d.Env, d.Dir, d.User, d.Log, d.Revision}) // strings and booleans always encode
+	all := []any{d.Argv, d.Env, d.Dir, d.User, d.Log, d.Revision}
+	if len(d.Sockets) > 0 {
+		all = append(all, d.Sockets)
+	}
+	b, _ := json.Marshal(all) // strings and booleans always encode
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
@@ -114,6 +119,13 @@ func (p *process) start() error {
 	if err != nil {
 		return err
 	}
+	if len(p.sockets) == 0 {
+		if p.sockets, err = p.s.listen(p.d.Sockets); err != nil {
+			closeOutput(cmd)
+			return fmt.Errorf("start %s: %w", p.d.Name, err)
+		}
+	}
+	cmd.ExtraFiles = p.sockets
 	if err := cmd.Start(); err != nil {
 		closeOutput(cmd)
 		return fmt.Errorf("start %s: %w", p.d.Name, err)
@@ -289,6 +301,13 @@ func (p *process) stop(ctx context.Context) {
 	}
 	killFamily(pid, p.mark)
 	<-gone
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	closeSockets(p.sockets)
+	for _, s := range p.d.Sockets {
+		_ = os.Remove(s.Path) // the process may have done it
+	}
+	p.sockets = nil
 }
 
 func (p *process) leave() {

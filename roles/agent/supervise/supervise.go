@@ -28,6 +28,7 @@ type Config struct {
 	UID    int // account for processes with User set; negative: everything runs as ourselves
 	GID    int
 	Env    []string // added to every process
+	Tool   []string // command that runs a tool: its name and arguments follow
 	Log    *slog.Logger
 	Now    func() time.Time
 }
@@ -81,7 +82,10 @@ func New(c Config) (*Supervisor, error) {
 
 // Ensure implements services.Supervisor.
 func (s *Supervisor) Ensure(ctx context.Context, d services.Process) error {
-	if d.Name == "" || len(d.Argv) == 0 || !filepath.IsAbs(d.Argv[0]) {
+	if d.Tool != "" && len(s.c.Tool) > 0 {
+		d.Argv, d.Tool = append(append(append([]string(nil), s.c.Tool...), d.Tool), d.Argv...), ""
+	}
+	if d.Name == "" || d.Tool != "" || len(d.Argv) == 0 || !filepath.IsAbs(d.Argv[0]) {
 		return fmt.Errorf("process %q: a name and an absolute program are required", d.Name)
 	}
 	hash := describe(d)

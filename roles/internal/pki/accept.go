@@ -24,6 +24,16 @@ func ManagerOf(application int64) func(api.Identity) error {
 	}
 }
 
+// AgentsOf accepts the agents of one service.
+func AgentsOf(application, service int64) func(api.Identity) error {
+	return func(id api.Identity) error {
+		if id.Role != api.RoleAgent || id.Application != application || id.Service != service {
+			return fmt.Errorf("%s is not an agent of service %d of application %d", id, service, application)
+		}
+		return nil
+	}
+}
+
 // AgentOf accepts one agent of an application, by its instance.
 func AgentOf(application int64, instance string) func(api.Identity) error {
 	return func(id api.Identity) error {

@@ -61,6 +61,7 @@ type Credentials struct {
 	// What the director's clock said, and ours at that moment. Now goes on from
 	// there, so that a machine with a clock that is behind can take part.
 	told, toldAt time.Time
+	patient      bool
 }
 
 // NewCredentials joins a key and the chain that the director signed for it.
@@ -140,6 +141,15 @@ func (c *Credentials) Replace(key *ecdsa.PrivateKey, chainPEM []byte) error {
 	return c.set(key, chainPEM, c.RootSHA256())
 }
 
+// Reload takes what another process has saved since.
+func (c *Credentials) Reload(dir string) error {
+	fresh, err := Load(dir, c.now)
+	if err != nil || fresh.NotAfter().Equal(c.NotAfter()) {
+		return err
+	}
+	return c.set(fresh.key, certPEM(fresh.chain...), c.RootSHA256())
+}
+
 // Save writes the credentials in dir, readable by the owner only.
 func (c *Credentials) Save(dir string) error {
 	c.mu.RLock()
@@ -197,7 +207,27 @@ func (c *Credentials) Now() time.Time {
 	return c.nowLocked()
 }
 
+// Wait stops the clock of these credentials when they should have been
+// renewed. Those of one service so go on with each other when the director is
+// away for longer than their certificates last.
+func (c *Credentials) Wait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.patient = true
+}
+
 func (c *Credentials) nowLocked() time.Time {
+	now := c.clock()
+	if c.patient && c.chain != nil {
+		issued := c.chain[0].NotBefore.Add(backdate)
+		if due := issued.Add(c.chain[0].NotAfter.Sub(issued) * 2 / 3); now.After(due) {
+			return due
+		}
+	}
+	return now
+}
+
+func (c *Credentials) clock() time.Time {
 	local := c.now()
 	// Sub is by the monotonic clock, so a local clock that is put right in
 	// between does not count twice.
