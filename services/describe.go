@@ -14,9 +14,10 @@ import (
 )
 
 // Describe turns a kind into what clients are shown. Settings come from the
-// struct's tags: json (name), title, help, type (string, integer, boolean,
-// size, list, text; by default from the Go type), enum ("a|b"), pattern, min,
-// max, unit, restart ("true"); defaults are the values in the struct.
+// struct's tags, and those of structs embedded in it: json (name), title,
+// help, type (string, integer, boolean, size, list, text; by default from the
+// Go type), enum ("a|b"), pattern, min, max, unit, restart ("true"); defaults
+// are the values in the struct.
 func (k Kind) Describe() api.Kind {
 	d := api.Kind{Name: k.Name, Title: k.Title, Summary: k.Summary, Actions: k.Actions, Code: k.Code, Packages: k.Packages, Settings: []api.Setting{}, Parts: []api.Part{}}
 	if d.Actions == nil {
@@ -37,11 +38,29 @@ func (k Kind) Describe() api.Kind {
 	if k.Settings == nil {
 		return d
 	}
-	v := reflect.ValueOf(k.Settings).Elem()
-	for i := range v.NumField() {
-		d.Settings = append(d.Settings, describeField(v.Type().Field(i), v.Field(i)))
+	for _, f := range fields(reflect.ValueOf(k.Settings).Elem()) {
+		d.Settings = append(d.Settings, describeField(f.StructField, f.value))
 	}
 	return d
+}
+
+type field struct {
+	reflect.StructField
+	value reflect.Value
+}
+
+// fields are those of a struct and of the structs embedded in it.
+func fields(v reflect.Value) []field {
+	var all []field
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Anonymous && f.Type.Kind() == reflect.Struct {
+			all = append(all, fields(v.Field(i))...)
+			continue
+		}
+		all = append(all, field{f, v.Field(i)})
+	}
+	return all
 }
 
 func describeField(f reflect.StructField, v reflect.Value) api.Setting {
@@ -121,13 +140,14 @@ func (k Kind) MergeSettings(current, patch json.RawMessage) (json.RawMessage, er
 		if err := d.Decode(full.Interface()); err != nil {
 			field := "settings"
 			if te, ok := err.(*json.UnmarshalTypeError); ok {
-				field = te.Field
+				field = te.Field[strings.LastIndexByte(te.Field, '.')+1:] // without the struct it is embedded in
 			}
 			return nil, invalid(field, "%v", err)
 		}
 	}
+	values := fields(full.Elem())
 	for i, s := range description {
-		if err := checkSetting(s, full.Elem().Field(i)); err != nil {
+		if err := checkSetting(s, values[i].value); err != nil {
 			return nil, invalid(s.Name, "%v", err)
 		}
 	}

@@ -26,6 +26,12 @@ type Config struct {
 	Backends    []Peer          `json:"backends"`
 	BodyMax     string          `json:"body_max"`     // largest request that proxies let in
 	ReadTimeout int             `json:"read_timeout"` // seconds that proxies wait for a page
+
+	// TrustedFront are addresses of fronts, such as the director's edge, whose
+	// word for a client's address and scheme proxies take.
+	TrustedFront []string `json:"trusted_front,omitempty"`
+	// Environment is for the user's code; it comes beside the configuration.
+	Environment []api.Variable `json:"-"`
 }
 
 // Observation is what an agent half tells.
@@ -94,6 +100,7 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 	if err != nil {
 		return err
 	}
+	conf.Environment = c.Environment
 	holds := func(part string) bool { return slices.Contains(c.Instance.Parts, part) }
 	asked := slices.ContainsFunc(conf.Proxies, func(p string) bool { return p != a.m.Address() }) // by proxies elsewhere
 	if holds(Backend) {

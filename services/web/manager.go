@@ -79,7 +79,7 @@ func (m *Manager) begin(ctx context.Context, l services.Layout) (*change, error)
 	if d.Code == nil {
 		return nil, &api.Error{Code: api.CodeConflict, Op: "start", Object: "service " + d.Service.Name, Message: "it has no code version", Hint: "upload code and activate it"}
 	}
-	c := &change{m: m, l: l, conf: Config{Settings: d.Service.Settings}, serving: map[string]bool{}, seen: map[string]Observation{}, sent: map[string]string{}}
+	c := &change{m: m, l: l, conf: Config{Settings: d.Service.Settings, TrustedFront: d.Front}, serving: map[string]bool{}, seen: map[string]Observation{}, sent: map[string]string{}}
 	var err error
 	if c.conf.BodyMax, c.conf.ReadTimeout, err = m.Limits(d.Service.Settings); err != nil {
 		return nil, err
@@ -99,10 +99,10 @@ func (m *Manager) begin(ctx context.Context, l services.Layout) (*change, error)
 	}
 	for _, i := range l.Have {
 		if slices.Contains(i.Parts, Static) {
-			c.conf.Webs = append(c.conf.Webs, Peer{i.ID, i.Address, m.Host.Port(i.ID, StaticPort)})
+			c.conf.Webs = append(c.conf.Webs, m.peer(i, Static, StaticPort))
 		}
 		if slices.Contains(i.Parts, Backend) {
-			c.conf.Backends = append(c.conf.Backends, Peer{i.ID, i.Address, m.Host.Port(i.ID, BackendPort)})
+			c.conf.Backends = append(c.conf.Backends, m.peer(i, Backend, BackendPort))
 		}
 	}
 	c.code = []api.CodeVersion{*d.Code}
@@ -118,6 +118,14 @@ func (m *Manager) begin(ctx context.Context, l services.Layout) (*change, error)
 		}
 	}
 	return c, nil
+}
+
+func (m *Manager) peer(i api.Instance, part string, port int) Peer {
+	weight := i.Weights[part]
+	if weight == 0 {
+		weight = DefaultWeight
+	}
+	return Peer{Instance: i.ID, Address: i.Address, Port: m.Host.Port(i.ID, port), Weight: weight}
 }
 
 func (m *Manager) observe(ctx context.Context, instance string) (Observation, error) {
@@ -281,7 +289,7 @@ func (m *Manager) Drain(ctx context.Context, leaving []api.Instance) error {
 	var conf Config // who takes over what only leaving backends have
 	for _, i := range m.Host.Instances() {
 		if slices.Contains(i.Parts, Backend) && !slices.ContainsFunc(leaving, func(l api.Instance) bool { return l.ID == i.ID }) {
-			conf.Backends = append(conf.Backends, Peer{i.ID, i.Address, m.Host.Port(i.ID, BackendPort)})
+			conf.Backends = append(conf.Backends, m.peer(i, Backend, BackendPort))
 		}
 	}
 	for _, i := range leaving {

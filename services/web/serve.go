@@ -23,7 +23,11 @@ type Peer struct {
 	Instance string `json:"instance"`
 	Address  string `json:"address"`
 	Port     int    `json:"port"`
+	Weight   int    `json:"weight,omitempty"` // share of the requests, DefaultWeight where nothing was said
 }
+
+// DefaultWeight is the weight of a node of which nothing was said.
+const DefaultWeight = 100
 
 // Root is where this instance keeps a code version.
 type Root struct {
