@@ -21,6 +21,7 @@ import (
 type Config struct {
 	Serve       string          `json:"serve"` // version that a proxy shows; empty: the proxy stays as it is
 	Settings    json.RawMessage `json:"settings"`
+	Live        []string        `json:"live"`    // versions that must answer now: the wanted one, and those that proxies show
 	Proxies     []string        `json:"proxies"` // addresses of all proxies
 	Webs        []Peer          `json:"webs"`
 	Backends    []Peer          `json:"backends"`
@@ -54,6 +55,19 @@ type Pager interface {
 	Check(ctx context.Context, c Config, root Root) error
 	Observe(ctx context.Context) (any, error)
 	Stop(ctx context.Context) error
+}
+
+// Publisher is a pager that says itself which files of a version web servers
+// may show: those in the directory that it returns, whose base name begins
+// with the version's id. Everything else is asked of the pager.
+type Publisher interface {
+	Publish(code string) (dir string, err error)
+}
+
+// Settler is a pager that ends what it does not need any more only when
+// proxies and web servers of this instance have let go of it.
+type Settler interface {
+	Settle(ctx context.Context, c Config, roots []Root) error
 }
 
 // Agent is the agent half of kinds that host web applications.
@@ -122,7 +136,13 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 	a.mu.Lock()
 	a.now = state{parts: c.Instance.Parts, code: c.Code, roots: roots, conf: conf}
 	a.mu.Unlock()
-	return a.drop(ctx, holds, conf.Serve != "" && !webHere)
+	if err := a.drop(ctx, holds, conf.Serve != "" && !webHere); err != nil {
+		return err
+	}
+	if s, ok := a.pager.(Settler); ok && holds(Backend) {
+		return s.Settle(ctx, conf, roots)
+	}
+	return nil
 }
 
 // drop ends what is not held any more, in the order in which requests pass.
@@ -175,7 +195,13 @@ func (a *Agent) roots(code []api.CodeVersion) ([]Root, error) {
 		if err != nil {
 			return nil, err
 		}
-		roots = append(roots, Root{Version: v.ID, Dir: dir, Denied: denied})
+		site := dir
+		if p, ok := a.pager.(Publisher); ok {
+			if site, err = p.Publish(dir); err != nil {
+				return nil, fmt.Errorf("version %s: %w", v.ID, err)
+			}
+		}
+		roots = append(roots, Root{Version: v.ID, Dir: dir, Site: site, Denied: denied})
 	}
 	return roots, nil
 }
@@ -218,7 +244,7 @@ func (a *Agent) applyProxy(ctx context.Context, conf Config, self string, roots 
 		return fmt.Errorf("code version %s is not on this instance", conf.Serve)
 	}
 	if a.site.Get() == "" {
-		if err := a.site.Set(roots[i].Dir); err != nil {
+		if err := a.site.Set(roots[i].Site); err != nil {
 			return err
 		}
 	}
@@ -240,7 +266,7 @@ func (a *Agent) applyProxy(ctx context.Context, conf Config, self string, roots 
 	if err != nil {
 		return err
 	}
-	return a.site.Set(roots[i].Dir)
+	return a.site.Set(roots[i].Site)
 }
 
 func (a *Agent) state() state {
@@ -257,7 +283,7 @@ func (a *Agent) Observe(ctx context.Context) (any, error) {
 	if slices.Contains(now.parts, Proxy) {
 		served := a.site.Get()
 		for _, r := range now.roots {
-			if r.Dir == served {
+			if r.Site == served {
 				o.Serving = r.Version
 			}
 		}

@@ -109,6 +109,13 @@ func (m *Manager) begin(ctx context.Context, l services.Layout) (*change, error)
 	if d.Previous != nil && d.Previous.ID != d.Code.ID {
 		c.code = append(c.code, *d.Previous)
 	}
+	c.conf.Live = []string{d.Code.ID}
+	for v := range c.serving {
+		if v != d.Code.ID {
+			c.conf.Live = append(c.conf.Live, v)
+		}
+	}
+	slices.Sort(c.conf.Live[1:])
 	c.keep = slices.Clone(c.code)
 	for _, o := range c.seen {
 		for _, v := range o.Code {
@@ -240,6 +247,7 @@ func (c *change) drain(ctx context.Context) {
 // settle leaves an instance exactly what it shall have.
 func (c *change) settle(ctx context.Context, i api.Instance) error {
 	conf := c.conf
+	conf.Live = conf.Live[:1]
 	if slices.Contains(i.Parts, Proxy) {
 		conf.Serve = c.code[0].ID
 	}

@@ -27,7 +27,7 @@ func TestTemplates(t *testing.T) {
 		{"proxy-spread.conf", "proxy.tmpl", proxyData{Frame: loopback, Pages: pages, Root: "/home/x/etc/site", BodyMax: "41943040", ReadTimeout: 130,
 			Webs: []string{"127.9.1.3:8080"}, Backends: []string{"127.9.1.4:9000", "127.9.1.5:9000"}}},
 		{"static.conf", "static.tmpl", Tier(frame("nginx-web", 8080), []string{"10.200.1.2", "10.200.1.9"},
-			[]Root{{Version: "code-abc234", Dir: "/var/lib/nutshell/code/code-abc234-11112222", Denied: []string{"data", "inc/my lib"}}, {Version: "code-default", Dir: "/var/lib/nutshell/code/code-default-33334444"}})},
+			[]Root{{Version: "code-abc234", Site: "/var/lib/nutshell/code/code-abc234-11112222", Denied: []string{"data", "inc/my lib"}}, {Version: "code-default", Site: "/var/lib/nutshell/code/code-default-33334444"}})},
 	}
 	templates, err := Templates()
 	if err != nil {

@@ -32,6 +32,7 @@ const DefaultWeight = 100
 // Root is where this instance keeps a code version.
 type Root struct {
 	Version, Dir string
+	Site         string   // the directory that web servers show: Dir, or what a Publisher made of it
 	Denied       []string // directories that visitors must not see
 }
 
@@ -40,6 +41,7 @@ type Pages struct {
 	Index   string // dynamic index file of a directory
 	Dynamic string // pattern of the paths that are pages
 	Local   string // locations that make pages on this instance, one of them named @app
+	Outside string // what these need outside of the server, such as upstreams
 }
 
 // proxyData is what proxy.tmpl gets.
