@@ -38,6 +38,7 @@ export const kinds = [
       setting('error_reporting', 'Errors to report', 'string', 'production', 'Which errors go to the log.', { enum: ['production', 'development', 'none'] }),
       setting('disable_functions', 'Functions that are switched off', 'list', [], 'Names of PHP functions that scripts may not call, one per line.', { restart: true }),
       setting('health_path', 'Health page', 'string', '/', 'Asked before a new version gets requests; an answer of 500 or above keeps the old version.', { pattern: '^/' }),
+      setting('nginx_snippet', 'More lines for nginx', 'text', 'location /old/ {\n    return 301 /;\n}\n', 'Placed into the server block; nginx checks them before they are used.'),
       setting('php_ini', 'More php.ini lines', 'text', '', 'Appended as they are.', { restart: true }),
     ],
     actions: [{ name: 'get_php_config', title: 'PHP configuration', summary: 'The configuration that php-fpm runs with.', params: [], reads: true, long: false },

@@ -1,5 +1,6 @@
 // The routes of the development director, as in docs/develop/api.md.
 import { randomBytes } from 'node:crypto';
+import { hosting } from './hosting.mjs';
 
 const list = [];
 const on = (methodAndPath, handle) => {
@@ -124,9 +125,11 @@ on('POST /applications/{app}/services', withApp((x, a) => {
 const S = '/applications/{app}/services/{service}';
 on(`GET ${S}`, withService((x, s) => ({ json: { ...s, instances: x.world.of(s) } })));
 on(`PATCH ${S}`, withService((x, s) => {
-  const bad = checkName(x, x.json().name);
+  const { name, auto_deploy: auto, keep_versions: keep } = x.json();
+  const bad = name !== undefined && checkName(x, name);
   if (bad) return bad;
-  s.name = x.json().name;
+  if (keep !== undefined && !(keep >= 0 && keep <= 1000)) return x.problem(422, 'invalid', 'The number of versions to keep is out of range.', { fields: ['keep_versions'], hint: '0 keeps all' });
+  Object.assign(s, name === undefined ? {} : { name }, auto === undefined ? {} : { auto_deploy: auto }, keep === undefined ? {} : { keep_versions: keep });
   x.world.tell(s, true);
   return { json: s };
 }));
@@ -137,10 +140,10 @@ function gone(x, i) {
   x.world.emit('instance.deleted', i.application, i.service, i.id, null);
 }
 // reshape makes the instances of a service what its parts want.
-function reshape(x, s) {
+function reshape(x, s, remove = []) {
   const kind = x.world.kinds.find((k) => k.name === s.kind);
   const wanted = x.world.place(s, kind);
-  const have = x.world.of(s);
+  const have = x.world.of(s).sort((a, b) => remove.includes(a.id) - remove.includes(b.id));
   wanted.forEach((parts, n) => {
     const i = have[n] ?? x.world.addInstance(x.world.applications.get(s.application), s, parts);
     i.parts = parts;
@@ -172,8 +175,10 @@ function wanted(x, s) {
 on(`POST ${S}/preview`, withService((x, s) => {
   const parts = wanted(x, s);
   const kind = x.world.kinds.find((k) => k.name === s.kind);
+  const { remove = [] } = x.json();
   const have = x.world.of(s);
   const next = x.world.place({ ...s, parts }, kind);
+  have.sort((a, b) => remove.includes(a.id) - remove.includes(b.id));
   const change = have.slice(0, next.length).flatMap((i, n) => (i.parts.join() === next[n].join() ? [] : [`${i.id} becomes ${next[n].join(', ')} (now ${i.parts.join(', ')})`]));
   const launch = next.slice(have.length);
   const leave = have.slice(next.length).map((i) => i.id);
@@ -188,12 +193,13 @@ on(`POST ${S}/scale`, withService((x, s) => {
     return { json: s };
   }
   x.world.move(s, 'ADAPTING', 'scaled by admin', true);
-  return { status: 202, json: x.world.operate('service.scale', `Scale ${s.name}`, s.application, s.id, [['Check credit', 250], ['Start instances', 1200], ['Join', 600], ['Apply configuration', 600], ['Check health', 500]], { done: () => { s.parts = parts; reshape(x, s); x.world.move(s, 'RUNNING', 'everything answers', true); } }, x.json()) };
+  return { status: 202, json: x.world.operate('service.scale', `Scale ${s.name}`, s.application, s.id, [['Check credit', 250], ['Start instances', 1200], ['Join', 600], ['Apply configuration', 600], ['Check health', 500]], { done: () => { s.parts = parts; reshape(x, s, x.json().remove); x.world.move(s, 'RUNNING', 'everything answers', true); } }, x.json()) };
 }));
 on(`GET ${S}/settings`, withService((x, s) => ({ json: s.settings })));
 on(`PATCH ${S}/settings`, withService((x, s) => {
   const b = x.json();
   if (b.health_path === '/broken') return x.problem(422, 'invalid', 'The health page does not answer.', { fields: ['health_path'], hint: 'choose a page of the application' });
+  if (/bogus/.test(b.nginx_snippet ?? '')) return x.problem(422, 'invalid', 'nginx refuses the lines: unknown directive "bogus" in line 2', { op: 'check', object: 'nginx_snippet', fields: ['nginx_snippet'], hint: 'mend line 2 or take it out' });
   if (s.state !== 'RUNNING') {
     Object.assign(s.settings, b);
     x.world.tell(s, true);
@@ -237,16 +243,17 @@ function logs(x, name) {
 on(`GET ${S}/history`, withService((x, s) => ({ json: x.world.histories.get(`${s.application}/${s.id}`) ?? [] })));
 const versions = (x, s) => x.world.versions.get(`${s.application}/${s.id}`) ?? [];
 on(`GET ${S}/versions`, withService((x, s) => ({ json: versions(x, s).map((v) => ({ ...v, current: v.id === s.version })) })));
-on(`POST ${S}/versions`, withService((x, s) => {
-  const filename = x.query.get('filename') || 'upload';
+// store makes a version of an archive that has arrived, or says why not.
+function store(x, s, { filename, description, strip, body }) {
   if (!/\.(tar|tgz|zip|war|tar\.\w+)$/.test(filename)) return x.problem(422, 'invalid', `${filename} is not an archive.`, { op: 'read archive', hint: 'upload a .tar.gz, .tar.xz, .zip or another archive' });
-  if (filename.includes('sub') && x.query.get('strip') !== 'true') return x.problem(422, 'invalid', 'Everything in the archive stands in one sub-directory, "shop-2.5.0/".', { fields: ['strip'], hint: 'upload it with --strip to take that directory off' });
-  const v = { ...x.world.version('code-' + randomBytes(3).toString('hex'), filename, x.query.get('description') ?? '', x.body.length, 0, x.user.name), strip: x.query.get('strip') === 'true' ? 'shop-2.5.0' : '' };
-  x.world.blobs.set(v.id, x.body);
+  if (filename.includes('sub') && !strip) return x.problem(422, 'invalid', 'Everything in the archive stands in one sub-directory, "shop-2.5.0/".', { fields: ['strip'], hint: 'upload it with --strip to take that directory off' });
+  const v = { ...x.world.version('code-' + randomBytes(3).toString('hex'), filename, description, body.length, 0, x.user.name), strip: strip ? 'shop-2.5.0' : '' };
+  x.world.blobs.set(v.id, body);
   versions(x, s).unshift(v);
   x.world.emit('version', s.application, s.id, v.id, v);
   return { status: 201, json: v };
-}));
+}
+on(`POST ${S}/versions`, withService((x, s) => store(x, s, { filename: x.query.get('filename') || 'upload', description: x.query.get('description') ?? '', strip: x.query.get('strip') === 'true', body: x.body })));
 on(`DELETE ${S}/versions/{version}`, withService((x, s) => {
   if (s.version === x.groups[2]) return x.problem(409, 'conflict', 'The version is the current one.', { hint: 'activate another version first' });
   x.world.versions.set(`${s.application}/${s.id}`, versions(x, s).filter((v) => v.id !== x.groups[2]));
@@ -254,14 +261,19 @@ on(`DELETE ${S}/versions/{version}`, withService((x, s) => {
   return { status: 204 };
 }));
 on(`GET ${S}/versions/{version}/download`, withService((x) => ({ text: x.world.blobs.get(x.groups[2]) ?? 'archive', headers: { 'Content-Type': 'application/octet-stream', 'Content-Disposition': 'attachment; filename="code.tar"' } })));
-on(`POST ${S}/activate`, withService((x, s) => {
+const broken = (x, s, id) => (versions(x, s).find((v) => v.id === id)?.filename.includes('broken') ? { code: 'invalid', op: 'check', object: 'version ' + id, message: `${id} answered 500 to GET / on a1-s1-3fa2c1 and never got a request`, hint: 'mend the page or choose another health page in the settings, then upload it again', log_tail: ['[22-Nov-2026 10:14:03] PHP Fatal error:  Uncaught Error: Call to undefined function shop_init() in /srv/code/index.php:14', 'Stack trace:', '#0 {main}', '  thrown in /srv/code/index.php on line 14'] } : undefined);
+function activate(x, s, version) {
   if (s.operation) return busy(x, s);
-  const { version } = x.json();
   const set = () => { s.version = version; x.world.emit('version', s.application, s.id, version, null); };
   if (s.state !== 'RUNNING') { set(); x.world.tell(s, true); return { json: s }; }
   x.world.move(s, 'ADAPTING', `activating ${version}`, true);
-  return { status: 202, json: x.world.operate('service.activate', `Activate ${version} on ${s.name}`, s.application, s.id, [['Unpack on every instance', 900], ['Check health of the new version', 700], ['Switch the proxy', 300], ['Drain the old version', 800]], { done: () => { set(); s.serving = version; x.world.move(s, 'RUNNING', 'everything answers', true); } }) };
-}));
+  return { status: 202, json: x.world.operate('service.activate', `Activate ${version} on ${s.name}`, s.application, s.id, [['Unpack on every instance', 900], ['Check version', 700, 'GET / on every backend'], ['Switch the proxy', 300], ['Drain the old version', 800]], {
+    at: [null, () => broken(x, s, version)],
+    failed: () => x.world.move(s, 'RUNNING', `${s.serving} serves as before`, true),
+    done: () => { set(); s.serving = version; x.world.move(s, 'RUNNING', 'everything answers', true); },
+  }) };
+}
+on(`POST ${S}/activate`, withService((x, s) => activate(x, s, x.json().version)));
 on(`POST ${S}/actions/{action}`, withService((x, s) => {
   const all = x.world.of(s).filter((i) => i.state === 'ready');
   const runs = x.world.scriptRuns;
@@ -295,3 +307,5 @@ on(`PUT ${S}/script`, withService((x, s) => {
   x.world.scripts.set(`${s.application}/${s.id}`, x.json().text);
   return { status: 204 };
 }));
+
+hosting(on, { withApp, withService, busy, store, activate });

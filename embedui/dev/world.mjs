@@ -23,7 +23,10 @@ export class World {
   scriptRuns = new Map();
   audits = [];
   tokens = [];
-  keys = new Map();
+  sshKeys = [];
+  variables = new Map();
+  sites = new Map();
+  edge = { on: true, domain: 'apps.example.org', https: 443, http: 80, acme: true };
   speed = Number(process.env.FAKE_SPEED ?? 1);
   kinds = kinds;
   clouds = [
@@ -38,7 +41,10 @@ export class World {
   ];
 
   constructor(scenario) {
-    if (scenario === 'empty') return;
+    if (scenario === 'empty') {
+      this.edge = { on: false, domain: '', https: 0, http: 0, acme: false, fallback: 'Set edge.domain and edge.https in /etc/nutshell/nutshell.yaml, or begin with: nutshell up --edge-domain apps.example.org' };
+      return;
+    }
     this.seed();
     if (scenario === 'many') for (let i = 0; i < 200; i++) this.addApplication(`load-${String(i).padStart(3, '0')}`, i % 9 ? 'RUNNING' : 'STOPPED', 30 + i, 1);
     setInterval(() => this.drift(), 2000).unref();
@@ -72,6 +78,7 @@ export class World {
     const s = {
       id, application: a.id, name, kind, state, desired: state === 'RUNNING' ? 'started' : 'stopped', reason: state === 'RUNNING' ? 'everything answers' : '', cloud: 'local',
       parts: { ...Object.fromEntries(k.parts.map((p) => [p.name, p.default])), ...parts },
+      auto_deploy: false, keep_versions: 0,
       settings: Object.fromEntries(k.settings.map((x) => [x.name, x.default])), urls: [], created: ago(minutes + 1), since: ago(minutes),
     };
     this.services.set(`${a.id}/${id}`, s);
@@ -193,7 +200,7 @@ export class World {
       const failure = work.at?.[i]?.();
       if (failure) {
         Object.assign(o.steps[i], { state: 'failed', ended: iso() });
-        return this.finish(o, thing, 'failed', { error: failure, undone: 'The former settings serve again.' }, tell);
+        return this.finish(o, thing, 'failed', { error: failure, undone: 'The former settings serve again.' }, tell, work.failed);
       }
       Object.assign(o.steps[i], { state: 'done', ended: iso() });
     }
@@ -231,10 +238,20 @@ export class World {
     this.addService(shop, 'helloworld', 'canary', 'STOPPED', 60 * 2);
     this.versions.get(`${shop.id}/${php.id}`).unshift(
       this.version('code-8f2c1d', 'shop-2.4.1.tar.gz', 'Checkout: mend rounding of VAT', 3_482_113, 38, 'admin'),
+      this.version('git-e41b0c7', 'php-e41b0c7.tar', 'Show stock on the product page', 3_480_110, 60 * 7, 'maria'),
       this.version('code-51ae77', 'shop-2.4.0.tar.gz', 'New checkout', 3_479_020, 60 * 25, 'maria'),
       this.version('code-0c93be', 'shop-2.3.7.zip', '', 3_204_551, 60 * 24 * 6, 'admin'),
     );
     php.version = 'code-8f2c1d';
+    php.auto_deploy = true;
+    php.keep_versions = 20;
+    this.variables.set(`${shop.id}/${php.id}`, [{ name: 'APP_ENV', value: 'production' }, { name: 'DATABASE_URL', value: 'secret', secret: true }, { name: 'MAIL_FROM', value: 'shop@example.org' }, { name: 'STRIPE_KEY', value: 'secret', secret: true }]);
+    this.sites.set(`${shop.id}/${php.id}`, [
+      { name: 'shop.apps.example.org', automatic: true, certificate: 'own', expires: iso(Date.now() + 300 * 864e5), url: 'https://shop.apps.example.org/' },
+      { name: 'www.walnuts.example', automatic: false, certificate: 'acme', expires: iso(Date.now() + 61 * 864e5), url: 'https://www.walnuts.example/' },
+      { name: 'old.walnuts.example', automatic: false, certificate: 'file', expires: iso(Date.now() + 5 * 864e5), url: 'https://old.walnuts.example/', problem: 'The certificate from a file ends in 5 days. Give a new one, or choose ACME.' },
+    ]);
+    this.sshKeys.push({ id: 'k1', name: 'ada@thinkpad', type: 'ssh-ed25519', fingerprint: 'SHA256:2nVHsFJGDyZ8H6m3Y0hCv0Qm9vVt1m2zqkqEwz3zq7E', created: ago(60 * 24 * 40), used: ago(60 * 7) }, { id: 'k2', name: 'build server', type: 'ecdsa-sha2-nistp256', fingerprint: 'SHA256:Zk8H6m3Y0hCv0Qm9vVt1m2zqkqEwz3zq7E2nVHsFJGD', created: ago(60 * 24 * 9) });
     this.settle(php);
     const wiki = this.addApplication('wiki', 'RUNNING', 60 * 24 * 9);
     this.addService(wiki, 'php', 'dokuwiki', 'RUNNING', 60 * 24 * 9);

@@ -7,7 +7,8 @@ import { base, open, page, shoot, signIn, sizes } from './browser.mjs';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const screens = {
   overview: '/', applications: '/applications', create: '/applications?new', application: '/applications/shop', add: '/applications/shop/add',
-  'app-history': '/applications/shop/history', scale: '/applications/shop/services/php', code: '/applications/shop/services/php/code', settings: '/applications/shop/services/php/settings',
+  'app-history': '/applications/shop/history', scale: '/applications/shop/services/php', code: '/applications/shop/services/php/code', compare: '/applications/shop/services/php/code?compare=code-0c93be..code-8f2c1d', files: '/applications/shop/services/php/code?files=code-8f2c1d',
+  graphs: '/applications/shop/services/php/graphs', 'graphs-instances': '/applications/shop/services/php/graphs?since=7d&by=instance', settings: '/applications/shop/services/php/settings', environment: '/applications/shop/services/php/environment', sites: '/applications/shop/services/php/sites',
   instances: '/applications/shop/services/php/instances', logs: '/applications/shop/services/php/logs', 'php-actions': '/applications/shop/services/php/actions', scripts: '/applications/shop/services/importer/actions',
   history: '/applications/shop/services/php/history', script: '/applications/shop/services/php/script', failed: '/applications/protein%20folding/services/simulation', resources: '/instances', operations: '/operations', users: '/users', audit: '/audit', profile: '/profile', missing: '/nowhere',
 };

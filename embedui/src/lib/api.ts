@@ -34,6 +34,10 @@ export interface Service {
   parts: Record<string, number>;
   settings: Record<string, Json>;
   version?: string;
+  /** a push activates the version it makes */
+  auto_deploy?: boolean;
+  /** newest code versions that are kept, 0: all */
+  keep_versions?: number;
   serving?: string;
   urls: string[];
   operation?: string;
@@ -53,6 +57,8 @@ export interface Instance {
   reason?: string;
   created: string;
   figures?: Figures;
+  /** shares of the requests by part; 100 where a part is missing */
+  weights?: Record<string, number>;
 }
 
 export interface Figures {

@@ -12,6 +12,8 @@ class Router {
       if (!a || a.target || a.hasAttribute('download') || a.origin !== location.origin || a.pathname.startsWith('/api/')) return;
       e.preventDefault();
       this.go(a.pathname + a.search);
+      // the part of the page that is meant is drawn after this
+      if (a.hash) requestAnimationFrame(() => document.getElementById(a.hash.slice(1))?.scrollIntoView());
     });
   }
 

@@ -1,0 +1,318 @@
+// Uploads of code in pieces. One goes on while other pages are looked at, can
+// be paused, heals by itself after a lost connection, and is found again after
+// a reload when the same file is chosen.
+import type { CodeVersion, Operation, Problem, Service } from './api';
+import { ApiError, csrf, del, get, list, post, problem, problemOf, unreachable } from './client';
+import type { Upload as Kept } from './hosting';
+import { live } from './live.svelte';
+import { serviceApi } from './paths';
+import { tell } from './tell.svelte';
+
+/** A piece is what is sent again at most after a connection broke. */
+const piece = 8 << 20;
+
+/** Broken is an upload that another life of this page began. */
+export interface Broken {
+  id: string;
+  filename: string;
+  bytes: number;
+  modified: number;
+  sha256: string;
+  description: string;
+  offset: number;
+}
+
+type Phase = 'reading' | 'sending' | 'paused' | 'lost' | 'storing' | 'failed';
+
+const storage = (s: Service): string => `nutshell.upload.${s.application}.${s.id}`;
+
+/** Upload is one upload under way. */
+export class Upload {
+  readonly file: File;
+  readonly service: Service;
+  phase = $state<Phase>('reading');
+  /** bytes read while reading, arrived while sending */
+  sent = $state(0);
+  /** bytes per second over the last moments */
+  rate = $state(0);
+  wrong = $state<Problem | null>(null);
+  description: string;
+  activate: boolean;
+  #strip: boolean;
+  #sha256: string;
+  #id = '';
+  #request: XMLHttpRequest | null = null;
+  #worker: Worker | null = null;
+  #marks: [number, number][] = [];
+  #ended = false;
+  /** grows with each run and pause, so that what was begun before knows that it is over */
+  #turn = 0;
+  #woken = () => {};
+
+  constructor(service: Service, file: File, options: { description: string; activate: boolean; sha256: string; strip?: boolean }) {
+    this.service = service;
+    this.file = file;
+    this.description = options.description;
+    this.activate = options.activate;
+    this.#strip = options.strip ?? false;
+    this.#sha256 = options.sha256;
+  }
+
+  /** left is how long it will still take, in milliseconds, 0 where nobody can say. */
+  get left(): number {
+    return this.rate > 0 ? (1000 * (this.file.size - this.sent)) / this.rate : 0;
+  }
+
+  /** strip says whether taking the leading directory off would help. */
+  get strippable(): boolean {
+    return !this.#strip && this.wrong?.code === 'invalid' && (/strip/i.test(this.wrong.hint ?? '') || (this.wrong.fields ?? []).includes('strip'));
+  }
+
+  async run(): Promise<void> {
+    const mine = ++this.#turn;
+    this.wrong = null;
+    try {
+      this.#sha256 ||= await this.#hash();
+      if (this.#over(mine)) return;
+      let offset = await this.#begin(mine);
+      while (offset < this.file.size) {
+        if (this.#over(mine)) return;
+        offset = await this.#send(offset, mine);
+      }
+      if (this.#over(mine)) return;
+      this.phase = 'storing';
+      this.#stored(await this.#again(() => this.#finish(), mine));
+    } catch (e) {
+      if (this.#over(mine)) return;
+      this.phase = 'failed';
+      this.wrong = problem(e);
+    }
+  }
+
+  pause(): void {
+    if (this.phase !== 'sending' && this.phase !== 'lost') return;
+    this.#turn++;
+    this.phase = 'paused';
+    this.rate = 0;
+    this.#request?.abort();
+    this.#woken();
+  }
+
+  resume(): void {
+    if (this.phase !== 'paused' && this.phase !== 'failed') return;
+    this.phase = 'sending';
+    void this.run();
+  }
+
+  /** strip stores it once more, with its leading directory taken off. */
+  strip(): void {
+    this.#strip = true;
+    this.resume();
+  }
+
+  /** cancel ends it; what has arrived is thrown away. */
+  cancel(): void {
+    this.#ended = true;
+    this.#request?.abort();
+    this.#worker?.terminate();
+    this.#woken();
+    uploads.drop(this);
+    if (this.#id) del(this.#path()).catch(() => undefined); // it expires by itself
+  }
+
+  #over = (turn: number): boolean => this.#ended || this.#turn !== turn;
+
+  #path = (): string => `${serviceApi(this.service)}/uploads/${this.#id}`;
+
+  #hash(): Promise<string> {
+    this.phase = 'reading';
+    return new Promise((resolve, reject) => {
+      const worker = new Worker(new URL('./hash.worker.ts', import.meta.url));
+      this.#worker = worker;
+      const end = () => worker.terminate();
+      worker.onmessage = (e: MessageEvent<{ read?: number; sha256?: string; wrong?: string }>) => {
+        if (e.data.read) this.sent = e.data.read;
+        else if (e.data.sha256 !== undefined) (end(), resolve(e.data.sha256));
+        else (end(), reject(new ApiError({ code: 'invalid', message: `The browser cannot read ${this.file.name}.`, hint: `choose it again (${e.data.wrong})` })));
+      };
+      worker.onerror = () => (end(), reject(new ApiError({ code: 'internal', message: 'The browser could not begin to read the file.', hint: 'reload the page' })));
+      worker.postMessage(this.file);
+    });
+  }
+
+  // begin asks for a new upload, or for the same one that was broken off.
+  async #begin(mine: number): Promise<number> {
+    const kept = await this.#again(() => post<Kept>(serviceApi(this.service) + '/uploads', { filename: this.file.name, bytes: this.file.size, sha256: this.#sha256, ...(this.description ? { description: this.description } : {}), ...(this.#strip ? { strip: true } : {}) }), mine);
+    this.#id = kept.id;
+    if (this.#over(mine)) return kept.offset;
+    this.phase = 'sending';
+    this.sent = kept.offset;
+    this.#marks = [];
+    remember(this.service, { id: kept.id, filename: this.file.name, bytes: this.file.size, modified: this.file.lastModified, sha256: this.#sha256, description: this.description, offset: kept.offset });
+    return kept.offset;
+  }
+
+  async #send(offset: number, mine: number): Promise<number> {
+    try {
+      return (await this.#patch(offset)).offset;
+    } catch (e) {
+      const p = problem(e);
+      if (this.#over(mine)) return offset;
+      if (p.code === 'not_found') return this.#begin(mine); // it expired, or was deleted elsewhere
+      if (p.code !== 'conflict' && !passing(p)) throw e;
+      if (passing(p)) {
+        await this.#readable(offset);
+        await this.#wait();
+        if (this.#over(mine)) return offset;
+      }
+      // what arrived of a piece is known to the director alone
+      const now = await this.#again(() => get<Kept>(this.#path()), mine);
+      this.sent = now.offset;
+      return now.offset;
+    }
+  }
+
+  // readable tells a file that was changed or moved away from a lost connection:
+  // the browser answers both alike.
+  async #readable(offset: number): Promise<void> {
+    try {
+      await this.file.slice(offset, offset + 1).arrayBuffer();
+    } catch {
+      throw new ApiError({ code: 'invalid', message: `${this.file.name} was changed or moved while it was sent.`, hint: 'choose it again' });
+    }
+  }
+
+  #patch(offset: number): Promise<Kept> {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      this.#request = request;
+      request.upload.onprogress = (e) => this.#progress(offset + e.loaded);
+      request.onload = () => {
+        if (request.status < 300) resolve(JSON.parse(request.responseText) as Kept);
+        else reject(problemOf(request.status, request.responseText, request.getResponseHeader('Retry-After')));
+      };
+      request.onerror = request.onabort = () => reject(unreachable());
+      request.open('PATCH', `/api/v1${this.#path()}?offset=${offset}`);
+      request.setRequestHeader('Content-Type', 'application/octet-stream');
+      request.setRequestHeader('Accept', 'application/json, application/problem+json');
+      request.setRequestHeader('X-CSRF-Token', csrf());
+      request.send(this.file.slice(offset, offset + piece));
+    });
+  }
+
+  #progress(sent: number): void {
+    this.sent = Math.min(sent, this.file.size);
+    const now = performance.now();
+    this.#marks = [...this.#marks.filter(([t]) => now - t < 5000), [now, this.sent]];
+    const [t, n] = this.#marks[0];
+    if (now - t > 400) this.rate = (1000 * (this.sent - n)) / (now - t);
+  }
+
+  // wait is a short rest while the director is away; the page says so.
+  #delay = 500;
+  async #wait(): Promise<void> {
+    this.phase = 'lost';
+    this.rate = 0;
+    this.#delay = Math.min(this.#delay * 2, 5000);
+    await new Promise<void>((go) => {
+      const timer = setTimeout(go, this.#delay);
+      this.#woken = () => (clearTimeout(timer), go());
+    });
+  }
+
+  // again repeats a request until there is an answer.
+  async #again<T>(request: () => Promise<T>, mine: number): Promise<T> {
+    for (;;) {
+      try {
+        const answer = await request();
+        this.#delay = 500;
+        if (this.phase === 'lost') this.phase = 'sending';
+        return answer;
+      } catch (e) {
+        if (this.#over(mine) || !passing(problem(e))) throw e;
+        await this.#wait();
+        if (this.#over(mine)) throw e;
+      }
+    }
+  }
+
+  // finish may have been done although its answer was lost.
+  async #finish(): Promise<CodeVersion> {
+    try {
+      return await post<CodeVersion>(this.#path() + '/finish');
+    } catch (e) {
+      if (problem(e).code !== 'not_found') throw e;
+      const made = (await list<CodeVersion>(serviceApi(this.service) + '/versions'))[0];
+      if (made?.sha256 === this.#sha256) return made;
+      throw e;
+    }
+  }
+
+  #stored(v: CodeVersion): void {
+    this.#ended = true;
+    uploads.drop(this);
+    live.versionsRevision++;
+    tell.say(`${v.filename} was stored as ${v.id}.`);
+    const s = live.services.get(`${this.service.application}/${this.service.id}`) ?? this.service;
+    if (this.activate) void tell.begin(() => post<Operation | Service>(serviceApi(s) + '/activate', { version: v.id }), s.state === 'RUNNING' ? `${v.id} serves.` : `${v.id} will serve at the next start.`);
+  }
+}
+
+// passing says whether trying again may help: no answer, or that of a proxy, of
+// a director that just starts or of one that has enough to do.
+const passing = (p: Problem): boolean => (p.status === undefined && p.code === 'unavailable') || p.status === 502 || p.status === 503 || p.status === 504 || p.status === 429;
+
+function remember(s: Service, b: Broken | null): void {
+  try {
+    if (b) localStorage.setItem(storage(s), JSON.stringify(b));
+    else localStorage.removeItem(storage(s));
+  } catch {
+    // storage is forbidden: a reload then begins anew
+  }
+}
+
+class Uploads {
+  #all = $state<Upload[]>([]);
+
+  of(s: Service): Upload | undefined {
+    return this.#all.find((u) => u.service.application === s.application && u.service.id === s.id);
+  }
+
+  start(s: Service, file: File, options: { description: string; activate: boolean; broken?: Broken | null }): void {
+    const b = options.broken;
+    // the same name, size and time of change: it need not be read again
+    const same = b && b.filename === file.name && b.bytes === file.size && b.modified === file.lastModified;
+    const u = new Upload(s, file, { description: options.description || (same ? b.description : ''), activate: options.activate, sha256: same ? b.sha256 : '' });
+    this.#all = [...this.#all, u];
+    void u.run();
+  }
+
+  drop(u: Upload): void {
+    this.#all = this.#all.filter((x) => x !== u);
+    remember(u.service, null);
+  }
+
+  /** broken finds what was broken off before this page was loaded. */
+  async broken(s: Service): Promise<Broken | null> {
+    let b: Broken;
+    try {
+      b = JSON.parse(localStorage.getItem(storage(s)) ?? '') as Broken;
+    } catch {
+      return null;
+    }
+    try {
+      return { ...b, offset: (await get<Kept>(`${serviceApi(s)}/uploads/${encodeURIComponent(b.id)}`)).offset };
+    } catch (e) {
+      if (problem(e).code === 'not_found') remember(s, null);
+      return null;
+    }
+  }
+
+  /** discard throws away what was broken off. */
+  async discard(s: Service, b: Broken): Promise<void> {
+    remember(s, null);
+    await del(`${serviceApi(s)}/uploads/${encodeURIComponent(b.id)}`).catch(() => undefined);
+  }
+}
+
+export const uploads = new Uploads();

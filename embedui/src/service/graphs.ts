@@ -1,0 +1,73 @@
+// Graphs as they are drawn: one grid of times for all lines, holes where
+// nothing was measured, and figures as people read them.
+import { bytes } from '../lib/format';
+import type { Graph } from '../lib/hosting';
+
+/** Columns are what uPlot draws: times, then each line's values; null is a hole. */
+export type Columns = [number[], ...(number | null)[][]];
+
+export function columns(g: Graph): Columns {
+  const series = g.series ?? [];
+  const times = new Set<number>();
+  for (const s of series) for (const [t] of s.points ?? []) times.add(t);
+  const grid = [...times].sort((a, b) => a - b);
+  // A hole in all lines has no times at all: without one it would be bridged.
+  const xs: number[] = [];
+  for (const t of grid) {
+    const last = xs.at(-1);
+    if (last !== undefined && t - last > g.step * 1.6) xs.push(last + g.step);
+    xs.push(t);
+  }
+  const at = new Map(xs.map((t, i) => [t, i]));
+  const lines = series.map((s) => {
+    const values: (number | null)[] = new Array<number | null>(xs.length).fill(null);
+    for (const [t, v] of s.points ?? []) values[at.get(t)!] = v;
+    return values;
+  });
+  return [xs, ...lines];
+}
+
+/** value is a figure with its unit, as short as it can be said. */
+export function value(v: number | null | undefined, unit: string): string {
+  if (v === null || v === undefined || !Number.isFinite(v)) return '–';
+  switch (unit) {
+    case 's':
+      return v === 0 ? '0 ms' : v < 0.001 ? `${short(v * 1e6)} µs` : v < 1 ? `${short(v * 1000)} ms` : `${short(v)} s`;
+    case 'B':
+      return bytes(v);
+    case 'B/s':
+      return bytes(v) + '/s';
+    case '%':
+      return `${short(v)} %`;
+    case '/s':
+      return `${short(v)}/s`;
+    default:
+      return short(v) + (unit ? ' ' + unit : '');
+  }
+}
+
+function short(v: number): string {
+  const a = Math.abs(v);
+  if (a === 0) return '0';
+  if (a >= 1000) return Math.round(v).toLocaleString('en');
+  return String(Number(a >= 100 ? v.toFixed(0) : a >= 10 ? v.toFixed(1) : v.toPrecision(2)));
+}
+
+const byName: Record<string, string> = {
+  '2xx': '--good', '3xx': '--part-4', '4xx': '--busy', '5xx': '--bad', '1xx': '--idle',
+  p50: '--part-1', p95: '--part-0', p99: '--part-5', busy: '--part-0', idle: '--part-1', waiting: '--bad',
+};
+const palette = ['--part-0', '--part-1', '--part-4', '--part-5', '--part-2', '--part-3'];
+
+/** colour is the name of a line's colour: the same line has the same one everywhere. */
+export function colour(name: string, index: number): string {
+  return byName[name] ?? palette[index % palette.length];
+}
+
+/** when is a time as precise as the range needs it. */
+export function when(seconds: number, range: number): string {
+  const d = new Date(seconds * 1000);
+  return range > 86_400 * 1.5
+    ? d.toLocaleString('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' })
+    : d.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: range > 7200 ? undefined : '2-digit' });
+}
