@@ -23,6 +23,9 @@ type ACME struct {
 	Email     string
 	CA        string // file with the root of a private authority, PEM; or empty
 	Dir       string // where accounts, keys and certificates are kept
+	// Check is how often certificates are looked at for renewal; 0 is every
+	// ten minutes.
+	Check time.Duration
 }
 
 // magic obtains and renews certificates of an ACME authority, for names that
@@ -52,7 +55,7 @@ func (e *Edge) newMagic(a ACME) (*magic, error) {
 		}
 	}
 	log := zap.NewNop() // what matters comes as an event
-	m.cache = certmagic.NewCache(certmagic.CacheOptions{Logger: log, GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil }})
+	m.cache = certmagic.NewCache(certmagic.CacheOptions{Logger: log, RenewCheckInterval: a.Check, GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil }})
 	m.config = certmagic.New(m.cache, certmagic.Config{Storage: &certmagic.FileStorage{Path: a.Dir}, OCSP: certmagic.OCSPConfig{DisableStapling: true}, Logger: log,
 		ShouldEmitFunc: func(event string) bool { return event == "cert_failed" || event == "cert_obtained" },
 		OnEvent:        func(_ context.Context, event string, data map[string]any) error { m.heard(e, event, data); return nil }})
@@ -69,17 +72,17 @@ func (m *magic) heard(e *Edge, event string, data map[string]any) {
 	name, _ := data["identifier"].(string)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if event == "cert_obtained" {
+	switch event {
+	case "cert_obtained":
 		delete(m.last, name)
 		e.c.Log.Info("certificate obtained", "site", name)
-		return
+	case "cert_failed":
+		err, _ := data["error"].(error)
+		if _, ours := m.names[name]; ours {
+			m.last[name] = err
+			e.c.Log.Warn("certificate not obtained, it is tried again", "site", name, "error", err)
+		}
 	}
-	err, _ := data["error"].(error)
-	if _, ours := m.names[name]; !ours {
-		return
-	}
-	m.last[name] = err
-	e.c.Log.Warn("certificate not obtained, it is tried again", "site", name, "error", err)
 }
 
 // manage keeps certificates for the names of a table that want one.
