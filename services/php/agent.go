@@ -17,9 +17,30 @@ import (
 	"nutshell/roles/api"
 	"nutshell/services"
 	"nutshell/services/web"
+	"nutshell/services/web/session"
 )
 
 const checkTime = 20 * time.Second
+
+// agent is the agent half: that of all web kinds, and the sessions.
+type agent struct {
+	*web.Agent
+	p *pager
+}
+
+// Apply implements services.Agent.
+func (a *agent) Apply(ctx context.Context, c api.AgentConfig) error {
+	if err := a.p.told(c); err != nil {
+		return err
+	}
+	return a.Agent.Apply(ctx, c)
+}
+
+// Close implements services.Agent. The instance may run again.
+func (a *agent) Close(ctx context.Context) error {
+	a.p.closing()
+	return a.Agent.Close(ctx)
+}
 
 // pager makes pages with PHP-FPM; it implements web.Pager.
 type pager struct {
@@ -27,6 +48,7 @@ type pager struct {
 	templates *template.Template
 	nginx     *web.Nginx
 	fpm       *fpm
+	sessions
 }
 
 // pagesData is what the template "pages" gets.
@@ -43,7 +65,7 @@ func newAgent(m services.Machine) services.Agent {
 	if err == nil {
 		var a *web.Agent
 		if a, err = web.NewAgent(m, p); err == nil {
-			return a
+			return &agent{a, p}
 		}
 	}
 	panic("php: " + err.Error()) // embedded templates do not parse: a bug in the build
@@ -57,12 +79,14 @@ func newPager(m services.Machine, memory int64) (*pager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), fpm: newFPM(m, t, memory)}, nil
+	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), fpm: newFPM(m, t, memory)}
+	p.store = session.NewStore(m, "php/session", p.fpm.dir)
+	return p, nil
 }
 
 // Apply implements web.Pager.
 func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, listen bool) error {
-	s, err := parseSettings(c.Settings)
+	s, err := p.wanted(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -109,29 +133,34 @@ func (p *pager) Pages(c web.Config) (web.Pages, error) {
 // there.
 func (p *pager) Check(ctx context.Context, _ web.Config, root web.Root) error {
 	name, s := p.fpm.now()
-	u, err := url.ParseRequestURI(s.HealthPath)
+	u, err := url.ParseRequestURI(s.Path)
 	if err != nil {
 		return api.Invalidf("health_path: %v", err)
+	}
+	if top, err := p.m.Code(root.Version); err == nil {
+		if err := checkRoot(root.Version, top, s.DocumentRoot); err != nil {
+			return err
+		}
 	}
 	script, info := resolve(root.Dir, u.Path)
 	if script == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	ctx, cancel := context.WithTimeout(ctx, s.Patience())
 	defer cancel()
 	a, err := ask(ctx, p.fpm.socket(name), map[string]string{
 		"REQUEST_METHOD": "GET", "SCRIPT_FILENAME": filepath.Join(root.Dir, script), "SCRIPT_NAME": script, "PATH_INFO": info, "DOCUMENT_ROOT": root.Dir, "DOCUMENT_URI": script,
-		"REQUEST_URI": s.HealthPath, "QUERY_STRING": u.RawQuery, "SERVER_PROTOCOL": "HTTP/1.1", "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_SCHEME": "http",
+		"REQUEST_URI": s.Path, "QUERY_STRING": u.RawQuery, "SERVER_PROTOCOL": "HTTP/1.1", "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_SCHEME": "http",
 		"HTTP_HOST": p.m.Address(), "SERVER_NAME": p.m.Address(), "SERVER_ADDR": p.m.Address(), "SERVER_PORT": strconv.Itoa(p.m.Port(web.ProxyPort)),
 		"REMOTE_ADDR": p.m.Address(), "HTTP_USER_AGENT": "Nutshell health check", "REDIRECT_STATUS": "200",
 	})
 	problem := ""
 	switch {
 	case ctx.Err() != nil:
-		problem = fmt.Sprintf("it did not answer within %v", checkTime)
+		problem = fmt.Sprintf("it did not answer within %v", s.Patience())
 	case err != nil:
 		problem = err.Error()
-	case a.status >= 500:
+	case !s.Good(a.status):
 		problem = fmt.Sprintf("it answers with status %d", a.status)
 	case s.DisplayErrors && fatal(a.body): // PHP says 200 when it shows the error
 		problem = "it ends with a fatal error"
@@ -142,7 +171,7 @@ func (p *pager) Check(ctx context.Context, _ web.Config, root web.Root) error {
 	if b, err := os.ReadFile(filepath.Join(p.m.Dir("log"), "php-errors.log")); err == nil {
 		tail = append(tail, lastLines(strings.TrimSpace(string(b)), 10)...)
 	}
-	return &api.Error{Code: api.CodeInvalid, Op: "check", Object: "version " + root.Version + ", page " + s.HealthPath, Message: problem, LogTail: tail,
+	return &api.Error{Code: api.CodeInvalid, Op: "check", Object: "version " + root.Version + ", page " + s.Path, Message: problem, LogTail: tail,
 		Hint: "mend the application, or set health_path to a page that works without further set-up"}
 }
 
@@ -188,7 +217,20 @@ func (p *pager) Observe(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s does not answer: %w", name, err)
 	}
-	return s, nil
+	if !p.store.Running() {
+		return observation{status: s}, nil
+	}
+	kept, err := p.store.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return observation{s, &kept}, nil
+}
+
+// observation is what a backend tells of itself.
+type observation struct {
+	status
+	Sessions *session.Status `json:"sessions,omitempty"`
 }
 
 // Stop implements web.Pager.
@@ -196,5 +238,8 @@ func (p *pager) Stop(ctx context.Context) error {
 	if err := p.nginx.Stop(ctx); err != nil {
 		return err
 	}
-	return p.fpm.stop(ctx)
+	if err := p.fpm.stop(ctx); err != nil {
+		return err
+	}
+	return p.end(ctx)
 }

@@ -34,6 +34,7 @@ type fpm struct {
 	templates *template.Template
 	memory    int64  // of the instance, 0: not limited
 	dir       string // of sockets
+	debian    string // root of the file system with PHP's packages
 	link      web.Link
 
 	mu       sync.Mutex
@@ -42,11 +43,22 @@ type fpm struct {
 	retiring map[string]bool
 }
 
+// wanted is all that makes one PHP-FPM another one.
+type wanted struct {
+	settings
+	environment []api.Variable
+	handler     string // of sessions
+	savePath    string
+}
+
 // fpmData is what fpm.conf.tmpl gets.
 type fpmData struct {
-	Name, Run, Log, User, Group, Socket, Status, Sessions, Uploads string
-	Children, Start, MinSpare, MaxSpare, Slow                      int
-	S                                                              settings
+	Name, Run, Log, User, Group, Socket, Status, Uploads string
+	SessionHandler, SessionPath                          string
+	Children, Start, MinSpare, MaxSpare, Slow            int
+	Env                                                  []string // names
+	Made                                                 []string // what else it depends on, as comments
+	S                                                    settings
 }
 
 // status is what PHP-FPM tells of itself.
@@ -60,9 +72,8 @@ type status struct {
 }
 
 func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
-	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("run"), retiring: map[string]bool{}}
-	// The kernel takes 107 bytes for the path of a socket.
-	if len(f.dir)+len("/"+fpmPrefix+"abcdef-status.sock") > 107 {
+	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("run"), debian: "/", retiring: map[string]bool{}}
+	if len(f.dir)+len("/"+fpmPrefix+"abcdef-status.sock") > 103 { // see services.Socket
 		sum := sha256.Sum256([]byte(f.dir))
 		f.dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
 	}
@@ -73,9 +84,10 @@ func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
 func (f *fpm) socket(name string) string       { return filepath.Join(f.dir, name+".sock") }
 func (f *fpm) statusSocket(name string) string { return filepath.Join(f.dir, name+"-status.sock") }
 func (f *fpm) file(name string) string         { return filepath.Join(f.m.Dir("etc"), name+".conf") }
+func (f *fpm) scanDir(name string) string      { return filepath.Join(f.m.Dir("etc"), name+".d") }
 
-// apply makes the settings run and returns when they do.
-func (f *fpm) apply(ctx context.Context, s settings) error {
+// apply makes what is wanted run and returns when it does.
+func (f *fpm) apply(ctx context.Context, s wanted) error {
 	if err := f.prepare(); err != nil {
 		return err
 	}
@@ -83,32 +95,37 @@ func (f *fpm) apply(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	name, text, err := f.render(s)
+	loaded, err := loadedExtensions(f.debian, s.Extensions)
 	if err != nil {
 		return err
 	}
-	args := []string{"-F", "-y", f.file(name), "-d", fmt.Sprintf("opcache.memory_consumption=%d", f.opcache()), "-d", "opcache.max_accelerated_files=20000", "-d", "realpath_cache_size=4M"}
-	if _, _, _, ok := f.m.User(); !ok && os.Geteuid() == 0 {
-		args = append(args, "-R") // root without an account to fall back to
-	}
-	if err := f.write(name, text); err != nil {
+	flags := f.flags(s.settings)
+	name, text, err := f.render(s, append(flags, loaded...))
+	if err != nil {
 		return err
 	}
-	err = f.m.Supervisor().Ensure(ctx, services.Process{Name: name, Argv: append([]string{program}, args...), Log: "php-fpm.log", Describe: "output of PHP-FPM", Stop: "QUIT", Grace: s.RequestTimeout + 5,
-		Ready: web.Soon(func(ctx context.Context) error { _, err := f.status(ctx, name); return err })})
-	if err != nil {
+	if err := errors.Join(f.write(name, text), writeScanDir(f.scanDir(name), loaded)); err != nil {
+		return err
+	}
+	p := services.Process{Name: name, Argv: append([]string{program, "-F", "-y", f.file(name)}, flags...), Env: f.environ(name, s.environment), Log: "php-fpm.log", Describe: "output of PHP-FPM",
+		// PHP-FPM takes over the sockets that it is told of, so that requests
+		// wait while it is started again.
+		Sockets: []services.Socket{{Path: f.socket(name), User: true}, {Path: f.statusSocket(name)}},
+		Stop:    "QUIT", Grace: s.RequestTimeout + 5,
+		Ready: web.Soon(func(ctx context.Context) error { _, err := f.status(ctx, name); return err })}
+	if err = f.m.Supervisor().Ensure(ctx, p); err != nil {
 		if f.link.Get() == f.socket(name) {
 			return err
 		}
 		// A new one that does not come up; the old one serves.
 		ctx := context.WithoutCancel(ctx)
-		return errors.Join(f.refused(ctx, program, args, err), f.end(ctx, name))
+		return errors.Join(f.refused(ctx, p, err), f.end(ctx, name))
 	}
 	if err := f.link.Set(f.socket(name)); err != nil {
 		return err
 	}
 	f.mu.Lock()
-	f.current, f.settings = name, s
+	f.current, f.settings = name, s.settings
 	f.mu.Unlock()
 	for _, p := range f.m.Supervisor().Processes() {
 		if strings.HasPrefix(p.Name, fpmPrefix) && p.Name != name {
@@ -127,7 +144,7 @@ func (f *fpm) prepare() error {
 	if st, err := os.Lstat(f.dir); err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
 		return fmt.Errorf("directory %s for sockets is not ours: %w", f.dir, err)
 	}
-	for _, d := range []string{f.sessions(), f.uploads()} {
+	for _, d := range []string{f.files(), f.uploads()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err
 		}
@@ -137,7 +154,7 @@ func (f *fpm) prepare() error {
 			}
 		}
 	}
-	for _, l := range []struct{ name, what string }{{"fpm-access.log", "pages made by PHP"}, {"fpm-error.log", "errors of PHP-FPM"}, {"fpm-slow.log", "where pages were that took longer than 5 s"}, {"php-errors.log", "errors of PHP pages"}} {
+	for _, l := range []struct{ name, what string }{{"fpm-access.log", "pages made by PHP"}, {"fpm-error.log", "errors of PHP-FPM"}, {"fpm-slow.log", "where pages were that took longer than slow_seconds"}, {"php-errors.log", "errors of PHP pages"}} {
 		path := filepath.Join(f.m.Dir("log"), l.name)
 		f.m.Supervisor().AddLog(l.name, l.what, path)
 		if l.name != "php-errors.log" {
@@ -157,22 +174,53 @@ func (f *fpm) prepare() error {
 	return nil
 }
 
-func (f *fpm) sessions() string { return filepath.Join(f.m.Dir("data"), "sessions") }
-func (f *fpm) uploads() string  { return filepath.Join(f.m.Dir("tmp"), "php") }
+func (f *fpm) files() string   { return filepath.Join(f.m.Dir("data"), "sessions") }
+func (f *fpm) uploads() string { return filepath.Join(f.m.Dir("tmp"), "php") }
 
-// opcache is the memory for compiled pages in MB.
-func (f *fpm) opcache() int64 {
-	if f.memory <= 0 {
-		return 128
+// flags are settings that PHP takes at its start only.
+func (f *fpm) flags(s settings) []string {
+	opcache := int64(s.OpcacheMemory)
+	if opcache == 0 {
+		opcache = 128
+		if f.memory > 0 {
+			opcache = min(max(f.memory>>20/6, 32), 128)
+		}
 	}
-	return min(max(f.memory>>20/6, 32), 128)
+	watch := 0
+	if s.OpcacheWatch {
+		watch = 1
+	}
+	flags := []string{"-d", fmt.Sprintf("opcache.memory_consumption=%d", opcache), "-d", "opcache.max_accelerated_files=20000", "-d", fmt.Sprintf("opcache.validate_timestamps=%d", watch),
+		"-d", "realpath_cache_size=4M"}
+	if _, _, _, ok := f.m.User(); !ok && os.Geteuid() == 0 {
+		flags = append(flags, "-R") // root without an account to fall back to
+	}
+	return flags
 }
 
-func (f *fpm) render(s settings) (name, text string, err error) {
+// environ is the environment of PHP-FPM itself. The service's variables are
+// in it under other names, so that they mean nothing to PHP-FPM; its
+// configuration gives them to pages by their own. So no value, whatever is in
+// it, is ever written to a file or quoted.
+func (f *fpm) environ(name string, variables []api.Variable) []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8",
+		"PHP_INI_SCAN_DIR=" + f.scanDir(name), fmt.Sprintf("FPM_SOCKETS=%s=3,%s=4", f.socket(name), f.statusSocket(name))}
+	for _, v := range variables {
+		env = append(env, "NUTSHELL_SET_"+v.Name+"="+v.Value)
+	}
+	return env
+}
+
+func (f *fpm) render(s wanted, made []string) (name, text string, err error) {
 	user, _, _, _ := f.m.User()
-	n := children(s, f.memory)
-	d := fpmData{Run: f.m.Dir("run"), Log: f.m.Dir("log"), User: user, Group: user, Sessions: f.sessions(), Uploads: f.uploads(),
-		Children: n, Start: min(n, 4), MinSpare: min(n, 2), MaxSpare: min(n, 6), Slow: min(5, s.RequestTimeout), S: s}
+	n := children(s.settings, f.memory)
+	d := fpmData{Run: f.m.Dir("run"), Log: f.m.Dir("log"), User: user, Group: user, SessionHandler: s.handler, SessionPath: s.savePath, Uploads: f.uploads(),
+		Children: n, Start: min(n, 4), MinSpare: min(n, 2), MaxSpare: min(n, 6), Slow: min(s.SlowSeconds, s.RequestTimeout), Made: made, S: s.settings}
+	values := sha256.New()
+	for _, v := range s.environment {
+		d.Env = append(d.Env, v.Name)
+		fmt.Fprintf(values, "%s\x00%s\x00", v.Name, v.Value)
+	}
 	execute := func() (string, error) {
 		var b bytes.Buffer
 		err := f.templates.ExecuteTemplate(&b, "fpm.conf.tmpl", d)
@@ -181,7 +229,7 @@ func (f *fpm) render(s settings) (name, text string, err error) {
 	if text, err = execute(); err != nil {
 		return "", "", fmt.Errorf("render php-fpm's configuration: %w", err)
 	}
-	sum := sha256.Sum256([]byte(text))
+	sum := sha256.Sum256(values.Sum([]byte(text)))
 	d.Name = fpmPrefix + hex.EncodeToString(sum[:3])
 	d.Socket, d.Status = f.socket(d.Name), f.statusSocket(d.Name)
 	text, err = execute()
@@ -201,10 +249,12 @@ func (f *fpm) write(name, text string) error {
 // refused is why php-fpm did not start: its configuration, or what was seen.
 // It is not asked before a start, which is the same check: reading the
 // configuration takes php-fpm as long as starting, for its extensions.
-func (f *fpm) refused(ctx context.Context, program string, args []string, seen error) error {
+func (f *fpm) refused(ctx context.Context, p services.Process, seen error) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, program, append(slices.Clone(args), "-t")...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, p.Argv[0], append(slices.Clone(p.Argv[1:]), "-t")...)
+	cmd.Env = slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool { return strings.HasPrefix(v, "FPM_SOCKETS=") })
+	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return seen
 	}
@@ -248,7 +298,7 @@ func (f *fpm) end(ctx context.Context, name string) error {
 			err = errors.Join(err, e)
 		}
 	}
-	return err
+	return errors.Join(err, os.RemoveAll(f.scanDir(name)))
 }
 
 // stop ends every PHP-FPM of the instance.

@@ -15,6 +15,7 @@ import (
 	"nutshell/roles/api"
 	"nutshell/services"
 	"nutshell/services/web"
+	"nutshell/services/web/session"
 )
 
 //go:embed *.tmpl
@@ -24,9 +25,8 @@ var files embed.FS
 func Kind() services.Kind {
 	return services.Kind{
 		Name: "php", Title: "PHP", Summary: "Hosts PHP applications and static pages; grows by adding backend, web and proxy nodes.",
-		Parts: web.Parts("PHP"),
-		Packages: []string{"nginx-light", "php-fpm", "php-cli", "php-bz2", "php-curl", "php-gd", "php-intl", "php-ldap", "php-mbstring", "php-mysql",
-			"php-pgsql", "php-sqlite3", "php-xml", "php-zip"},
+		Parts:    parts(),
+		Packages: packages(),
 		Settings: defaults(),
 		Check:    checkSettings,
 		Actions: []api.Action{{Name: "get_php_config", Title: "Show PHP configuration", Reads: true,
@@ -37,7 +37,26 @@ func Kind() services.Kind {
 			return &manager{web.Manager{Host: h, Limits: limits}}
 		},
 		Agent: newAgent,
+		Tools: map[string]services.Tool{"session": session.Serve},
 	}
+}
+
+func parts() []services.Part {
+	all := web.Parts("PHP")
+	for i := range all {
+		if all[i].Name == web.Backend {
+			all[i].Ports = append(all[i].Ports, api.Port{Number: session.Port, Use: "sessions, among backends"})
+		}
+	}
+	return all
+}
+
+func packages() []string {
+	list := []string{"nginx-light", "php-fpm", "php-cli", "php-redis"}
+	for _, e := range append(standardExtensions(), imageExtensions()...) {
+		list = append(list, "php-"+e)
+	}
+	return list
 }
 
 const welcome = `<!DOCTYPE html>

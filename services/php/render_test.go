@@ -32,7 +32,7 @@ func TestTemplates(t *testing.T) {
 		data             any
 	}{
 		{"fpm.conf", "fpm.conf.tmpl", fpmData{Name: "php-fpm-abcdef", Run: "/var/lib/nutshell/run", Log: "/var/lib/nutshell/log", User: "www-data", Group: "www-data", Socket: "/var/lib/nutshell/run/php-fpm-abcdef.sock",
-			Status: "/var/lib/nutshell/run/php-fpm-abcdef-status.sock", Sessions: "/var/lib/nutshell/data/sessions", Uploads: "/var/lib/nutshell/tmp/php", Children: 8, Start: 4, MinSpare: 2, MaxSpare: 6, Slow: 5, S: *defaults()}},
+			Status: "/var/lib/nutshell/run/php-fpm-abcdef-status.sock", SessionHandler: "redis", SessionPath: "unix:///var/lib/nutshell/run/session.sock", Env: []string{"MYSQL_IP"}, Made: []string{"-d", "opcache.memory_consumption=85"}, Uploads: "/var/lib/nutshell/tmp/php", Children: 8, Start: 4, MinSpare: 2, MaxSpare: 6, Slow: 5, S: *defaults()}},
 		{"pages.conf", "pages", pages},
 		{"backend.conf", "backend", struct {
 			web.TierData

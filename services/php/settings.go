@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"nutshell/roles/api"
+	"nutshell/services/web"
 )
 
 // settings are what users may change. Names of php.ini are those of PHP.
@@ -24,7 +25,13 @@ type settings struct {
 	SessionLifetime   int      `json:"session_lifetime" title:"Session lifetime" help:"seconds after which an unused session is forgotten" min:"60" max:"2678400" unit:"s"`
 	Timezone          string   `json:"timezone" title:"Time zone" help:"for example Europe/Amsterdam" pattern:"^[A-Za-z0-9_+/-]{1,64}$"`
 	Children          int      `json:"children" title:"Processes" help:"pages made at once on one backend; 0: by the instance's memory" min:"0" max:"256"`
-	HealthPath        string   `json:"health_path" title:"Health path" help:"page that must not fail before a new version is shown" pattern:"^/[!-~]*$" max:"1000"`
+	DocumentRoot      string   `json:"document_root" title:"Document root" help:"directory of the code that visitors see, for example public; empty: all of it" max:"200"`
+	Extensions        []string `json:"extensions" title:"Extensions" help:"PHP extensions to load beside the standard ones, by the name of their Debian package without php-; with - in front: a standard one to leave out"`
+	OpcacheMemory     int      `json:"opcache_memory" title:"Code cache" help:"memory for compiled pages; 0: by the instance's memory" min:"0" max:"1024" unit:"MB"`
+	OpcacheWatch      bool     `json:"opcache_validate_timestamps" title:"Watch code" help:"notice within seconds when the application changes its own PHP files; off is faster"`
+	SlowSeconds       int      `json:"slow_seconds" title:"Slow pages" help:"seconds after which fpm-slow.log tells where a page is; 0: never" min:"0" max:"3600" unit:"s"`
+	SessionSpace      string   `json:"session_space" title:"Space for sessions" help:"how much one backend keeps; beyond it the sessions unused for longest are forgotten" type:"size"`
+	web.Health
 }
 
 func defaults() *settings {
@@ -32,7 +39,7 @@ func defaults() *settings {
 		MaxExecutionTime: 30, RequestTimeout: 120, MemoryLimit: "128M", UploadMaxFilesize: "32M", PostMaxSize: "40M", LogErrors: true, AllowURLFopen: true,
 		DisableFunctions: []string{"pcntl_alarm", "pcntl_exec", "pcntl_fork", "pcntl_setpriority", "pcntl_signal", "pcntl_signal_dispatch",
 			"pcntl_sigprocmask", "pcntl_sigtimedwait", "pcntl_sigwaitinfo", "pcntl_wait", "pcntl_waitpid"},
-		SessionLifetime: 1440, Timezone: "UTC", HealthPath: "/",
+		SessionLifetime: 1440, Timezone: "UTC", Health: web.DefaultHealth(), Extensions: []string{}, OpcacheWatch: true, SlowSeconds: 5, SessionSpace: "64M",
 	}
 }
 
@@ -56,8 +63,15 @@ func checkSettings(v any) error {
 	if !ok {
 		return fmt.Errorf("php: settings are a %T", v)
 	}
-	invalid := func(field, hint, format string, args ...any) error {
-		return &api.Error{Code: api.CodeInvalid, Object: "setting " + field, Message: fmt.Sprintf(format, args...), Hint: hint, Fields: []string{field}}
+	invalid := invalidSetting
+	if err := checkExtensions(s.Extensions); err != nil {
+		return err
+	}
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if err := checkDocumentRoot(s.DocumentRoot); err != nil {
+		return err
 	}
 	for _, f := range s.DisableFunctions {
 		if !functionName.MatchString(f) {
@@ -71,12 +85,18 @@ func checkSettings(v any) error {
 	switch {
 	case memory < 8<<20:
 		return invalid("memory_limit", "give at least 8M", "%s is too little for PHP to start a page", s.MemoryLimit)
+	case bytesOf(s.SessionSpace) < 1<<20:
+		return invalid("session_space", "give at least 1M", "%s is less than one large session", s.SessionSpace)
 	case post < upload:
 		return invalid("post_max_size", "raise post_max_size or lower upload_max_filesize", "a request of %s cannot carry a file of %s", s.PostMaxSize, s.UploadMaxFilesize)
 	case s.RequestTimeout < s.MaxExecutionTime:
 		return invalid("request_timeout", "raise request_timeout or lower max_execution_time", "%d s end a page before its execution time of %d s", s.RequestTimeout, s.MaxExecutionTime)
 	}
 	return nil
+}
+
+func invalidSetting(field, hint, format string, args ...any) error {
+	return &api.Error{Code: api.CodeInvalid, Object: "setting " + field, Message: fmt.Sprintf(format, args...), Hint: hint, Fields: []string{field}}
 }
 
 // bytesOf reads a size that has passed its pattern.

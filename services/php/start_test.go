@@ -111,7 +111,7 @@ func TestPHPDoesNotStart(t *testing.T) {
 	if status, body, err := fetch(t.Context(), client(), http.MethodGet, all[0], ""); err != nil || status != 200 || body != "128M" {
 		t.Errorf("got %d %q %v, want the page with the settings before", status, body, err)
 	}
-	left, err := filepath.Glob(filepath.Join(m.Dir("etc"), "php-fpm-*"))
+	left, err := filepath.Glob(filepath.Join(m.Dir("etc"), "php-fpm-*.conf"))
 	if err != nil || len(left) != 1 {
 		t.Errorf("got configurations %q, want the running one only", left)
 	}

@@ -36,7 +36,7 @@ func (w *World) Apply(ctx context.Context, instance string, parts []string, code
 	if err != nil {
 		return err
 	}
-	c := api.AgentConfig{Kind: w.Kind.Name, Instance: api.Instance{ID: instance, Parts: parts}, Code: code, Config: b}
+	c := api.AgentConfig{Kind: w.Kind.Name, Instance: api.Instance{ID: instance, Parts: parts}, Code: code, Config: b, Environment: w.Service().Environment}
 	w.mu.Lock()
 	m := w.machine[instance]
 	for i := range w.list {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,9 @@ import (
 // supervisor runs ordinary processes and starts them again when they die. It
 // does what services.Supervisor promises and no more.
 type supervisor struct {
-	dir string // of logs
+	dir      string   // of logs
+	tool     []string // command that runs a tool
+	uid, gid int      // of Machine.User, or negative
 
 	mu    sync.Mutex
 	procs map[string]*daemon
@@ -33,6 +36,7 @@ type daemon struct {
 	restarts int
 	stopping bool
 	gone     chan struct{}
+	sockets  []*os.File
 }
 
 func newSupervisor(logDir string) *supervisor {
@@ -62,6 +66,9 @@ func (s *supervisor) command(p services.Process) (*exec.Cmd, *os.File, error) {
 }
 
 func (s *supervisor) Ensure(ctx context.Context, p services.Process) error {
+	if p.Tool != "" {
+		p.Argv, p.Tool = append(append(append([]string{}, s.tool...), p.Tool), p.Argv...), ""
+	}
 	s.mu.Lock()
 	d := s.procs[p.Name]
 	same := d != nil && fmt.Sprint(d.p.Argv, d.p.Env, d.p.Revision) == fmt.Sprint(p.Argv, p.Env, p.Revision)
@@ -108,6 +115,12 @@ func (s *supervisor) start(d *daemon) error {
 	if err != nil {
 		return err
 	}
+	if len(d.sockets) == 0 {
+		if d.sockets, err = s.listen(d.p.Sockets); err != nil {
+			return err
+		}
+	}
+	cmd.ExtraFiles = d.sockets
 	err = cmd.Start()
 	_ = out.Close()
 	if err != nil {
@@ -170,8 +183,38 @@ func (s *supervisor) Stop(ctx context.Context, name string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for i, f := range d.sockets {
+		_ = f.Close()
+		_ = os.Remove(d.p.Sockets[i].Path)
+	}
 	delete(s.procs, name)
 	return nil
+}
+
+// listen opens the sockets of a process, which stay open while it is started
+// again.
+func (s *supervisor) listen(list []services.Socket) ([]*os.File, error) {
+	var files []*os.File
+	for _, d := range list {
+		_ = os.Remove(d.Path)
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.Path, Net: "unix"})
+		if err != nil {
+			return nil, err
+		}
+		l.SetUnlinkOnClose(false)
+		f, err := l.File()
+		if err == nil && d.User && s.uid >= 0 {
+			err = os.Chown(d.Path, s.uid, s.gid)
+		}
+		if err = errors.Join(err, l.Close()); err != nil {
+			return nil, err
+		}
+		if err := syscall.SetNonblock(int(f.Fd()), false); err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 func (s *supervisor) Run(ctx context.Context, p services.Process) (int, error) {

@@ -63,6 +63,11 @@ func New(t testing.TB, k services.Kind) *World {
 		w.desired.Code = &api.CodeVersion{ID: "code-default"}
 	}
 	w.Manager = k.Manager(w)
+	if len(k.Tools) > 0 {
+		if err := writeIdentity(filepath.Join(w.dir, "tool.pem")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(w.close)
 	return w
 }
@@ -154,6 +159,12 @@ func (w *World) Configure(ctx context.Context, patch string) error {
 	return w.Settle(ctx)
 }
 
+// Setenv sets the service's environment and settles.
+func (w *World) Setenv(ctx context.Context, list ...api.Variable) error {
+	w.change(func(d *api.DesiredService) { d.Environment = list })
+	return w.Settle(ctx)
+}
+
 func (w *World) change(f func(*api.DesiredService)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -170,6 +181,13 @@ func (w *World) launch(parts []string) (api.Instance, error) {
 	m, err := newMachine(filepath.Join(w.dir, i.ID), i.Address, w.log.With("instance", i.ID))
 	if err != nil {
 		return i, err
+	}
+	if m.super.tool, err = w.toolCommand(); err != nil && len(w.Kind.Tools) > 0 {
+		return i, err
+	}
+	m.super.uid, m.super.gid = -1, -1
+	if _, uid, gid, ok := m.User(); ok {
+		m.super.uid, m.super.gid = uid, gid
 	}
 	m.agent = w.Kind.Agent(m)
 	w.machine[i.ID] = m

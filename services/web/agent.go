@@ -70,6 +70,12 @@ type Settler interface {
 	Settle(ctx context.Context, c Config, roots []Root) error
 }
 
+// Rooter is a Pager whose settings name a directory of a version that visitors
+// see instead of all of it.
+type Rooter interface {
+	Root(c Config, dir string) (string, error)
+}
+
 // Agent is the agent half of kinds that host web applications.
 type Agent struct {
 	m             services.Machine
@@ -110,7 +116,7 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 	if err := json.Unmarshal(c.Config, &conf); err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	roots, err := a.roots(c.Code)
+	roots, err := a.roots(c.Code, conf)
 	if err != nil {
 		return err
 	}
@@ -178,7 +184,7 @@ func oneOf(peers []Peer, instance string) bool {
 // does, so that a proxy switches versions by its link alone.
 var versionInPath = regexp.MustCompile(`/((?:code|git)-[A-Za-z0-9]+)[^/]*$`)
 
-func (a *Agent) roots(code []api.CodeVersion) ([]Root, error) {
+func (a *Agent) roots(code []api.CodeVersion, conf Config) ([]Root, error) {
 	var roots []Root
 	for _, v := range code {
 		dir, err := a.m.Code(v.ID)
@@ -187,6 +193,11 @@ func (a *Agent) roots(code []api.CodeVersion) ([]Root, error) {
 		}
 		if m := versionInPath.FindStringSubmatch(dir); m == nil || m[1] != v.ID {
 			return nil, fmt.Errorf("directory %s is not named by its code version %s", dir, v.ID)
+		}
+		if r, ok := a.pager.(Rooter); ok {
+			if dir, err = r.Root(conf, dir); err != nil {
+				return nil, err
+			}
 		}
 		if err := a.reachable(dir); err != nil {
 			return nil, err
