@@ -159,7 +159,7 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 		return nil, nil, err
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
-		Layers: images.Layers, UI: p.UI, Binary: binary, Now: time.Now, Log: log,
+		Layers: images.Layers, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
 		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
 			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
 	return d, clouds, err

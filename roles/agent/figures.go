@@ -25,6 +25,7 @@ type figures struct {
 
 	mu   sync.Mutex
 	last api.Figures
+	cpu  float64 // seconds used since we began to look
 }
 
 func newFigures(dir string) *figures { return &figures{dir: dir} }
@@ -33,6 +34,21 @@ func (f *figures) latest() api.Figures {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.last
+}
+
+// samples are the latest figures as history keeps them.
+func (f *figures) samples() []api.Sample {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last.At.IsZero() {
+		return nil
+	}
+	list := []api.Sample{{Name: "nutshell_cpu_seconds_total", Value: f.cpu}, {Name: "nutshell_memory_bytes", Value: float64(f.last.MemoryBytes)},
+		{Name: "nutshell_disk_bytes", Value: float64(f.last.DiskBytes)}, {Name: "nutshell_processes", Value: float64(f.last.Processes)}}
+	if f.last.MemoryLimit > 0 {
+		list = append(list, api.Sample{Name: "nutshell_memory_limit_bytes", Value: float64(f.last.MemoryLimit)})
+	}
+	return list
 }
 
 func (f *figures) watch(ctx context.Context) {
@@ -50,13 +66,17 @@ func (f *figures) watch(ctx context.Context) {
 		}
 		cpu, memory, n := measure(ctx)
 		m := api.Figures{At: now, MemoryBytes: memory, MemoryLimit: limit, DiskBytes: disk, Processes: n}
-		if !before.IsZero() && cpu >= cpuBefore {
-			m.CPUPercent = 100 * (cpu - cpuBefore) / now.Sub(before).Seconds()
+		used := max(cpu-cpuBefore, 0) // processes that ended take their share along
+		if !before.IsZero() {
+			m.CPUPercent = 100 * used / now.Sub(before).Seconds()
 		}
-		cpuBefore, before = cpu, now
 		f.mu.Lock()
 		f.last = m
+		if !before.IsZero() {
+			f.cpu += used
+		}
 		f.mu.Unlock()
+		cpuBefore, before = cpu, now
 		select {
 		case <-ctx.Done():
 			return

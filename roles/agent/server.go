@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/metrics"
 	"nutshell/roles/internal/rpc"
 )
 
@@ -20,6 +21,17 @@ func (a *Agent) handler() http.Handler {
 	m.Handle("GET /v1/status", rpc.Handle(10*time.Second, func(ctx context.Context, _ *http.Request, _ struct{}) (api.AgentStatus, error) {
 		return a.status(ctx), nil
 	}))
+	m.Handle("GET /v1/measured", rpc.Handle(measureTime, func(ctx context.Context, _ *http.Request, _ struct{}) (api.Measured, error) {
+		return a.measured(ctx), nil
+	}))
+	m.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), measureTime)
+		defer cancel()
+		w.Header().Set("Content-Type", metrics.TextType)
+		if err := metrics.Text(w, nil, nil, []metrics.Latest{{Measured: a.measured(ctx)}}); err != nil {
+			a.c.Log.Warn("figures not told", "error", err)
+		}
+	})
 	m.Handle("PUT /v1/config", rpc.Handle(applyTime, func(ctx context.Context, _ *http.Request, c api.AgentConfig) (api.AgentStatus, error) {
 		if c.Instance.ID != a.c.Identity.Name {
 			return api.AgentStatus{}, api.Invalidf("this is instance %s, not %s", a.c.Identity.Name, api.Shorten(c.Instance.ID))

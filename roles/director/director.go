@@ -21,6 +21,7 @@ import (
 	"nutshell/roles/director/codestore"
 	"nutshell/roles/internal/auth"
 	"nutshell/roles/internal/httpapi"
+	"nutshell/roles/internal/metrics"
 	"nutshell/roles/internal/pki"
 	"nutshell/roles/internal/seal"
 	"nutshell/roles/internal/store"
@@ -42,8 +43,10 @@ type Config struct {
 	UI     fs.FS // built pages; nil: none
 	Binary string
 	Limits Limits
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Metrics bounds the history of what instances measured; zero fields get defaults.
+	Metrics MetricsConfig
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // CloudConfig is one cloud of the configuration.
@@ -91,6 +94,8 @@ type Director struct {
 	limits       *auth.Limiter
 	passwords    *auth.Passwords
 	live         *live
+	metrics      *metrics.Store
+	own          *metrics.Own // figures of this process
 	installation string
 	password     string // of the first admin, until it was handed out
 
@@ -123,7 +128,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 		return nil, errors.New("director: Now and Log are required")
 	}
 	c.Limits = c.Limits.withDefaults()
-	d := &Director{c: c, live: newLive(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords()}
+	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost)}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })
@@ -143,6 +148,9 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	if err := d.openInstallation(ctx); err != nil {
+	if err := d.openMetrics(); err != nil {
+		return err
+	}
 		return err
 	}
 	if err := d.openSecrets(ctx); err != nil {
@@ -210,10 +218,14 @@ func (d *Director) openSecrets(ctx context.Context) error {
 // outlive a director, and the next one adopts them.
 func (d *Director) Close() error {
 	d.finish()
-	if d.store == nil {
-		return nil
+	var err error
+	if d.metrics != nil {
+		err = d.metrics.Close()
 	}
-	return d.store.Close()
+	if d.store != nil {
+		err = errors.Join(err, d.store.Close())
+	}
+	return err
 }
 
 // finish ends all that runs beside requests and waits for it.

@@ -109,6 +109,9 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, "/renew", "member.renew", httpapi.Renewing, short, "Renew a member's certificate", d.renew).Quiet(),
 		httpapi.On(get, "/manager/desired", "manager.desired", httpapi.Manager, poll, "What the director wants", d.desired),
 		httpapi.On(post, "/manager/launch", "manager.launch", httpapi.Manager, launch, "Start instances", d.launchInstances),
+		httpapi.On(get, service+"/graphs", "service.graphs", httpapi.User, called, "What instances measured, over time", d.graphs),
+		httpapi.On(get, "/metrics", "metrics", httpapi.Admin, called, "Figures of the director and the last of each instance, for Prometheus", d.metricsText),
+
 		httpapi.On(post, "/manager/terminate", "manager.terminate", httpapi.Manager, action, "End instances", d.terminateInstances),
 		httpapi.On(post, "/manager/report", "manager.report", httpapi.Manager, short, "What a manager observed", d.report).Quiet(),
 		httpapi.On(post, "/manager/operations/{id}", "manager.operation", httpapi.Manager, short, "How far an operation is", d.reportOperation).Quiet(),
@@ -122,6 +125,7 @@ type healthy struct {
 
 func (d *Director) health(context.Context, *struct{}) (healthy, error) { return healthy{"ok"}, nil }
 
+		httpapi.On(post, "/manager/measured", "manager.measured", httpapi.Manager, short, "What instances measured", d.measured).Quiet(),
 func (d *Director) softwareVersion(context.Context, *struct{}) (api.Version, error) {
 	v := version()
 	v.Installation = d.installation

@@ -89,6 +89,7 @@ func (m *Manager) serve(ctx context.Context) error {
 	defer stop()
 	go m.watch(inner)
 	go m.report(inner)
+	go m.measure(inner)
 	m.c.Log.Info("manager answers", "address", l.Addr().String())
 	err = rpc.Serve(ctx, s, func() error { return s.ServeTLS(l, "", "") })
 	if errors.Is(err, http.ErrServerClosed) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"nutshell/roles/api"
 )
@@ -43,6 +44,8 @@ func (c *Config) check() error {
 		{"edge.acme_directory", checkURL(c.Edge.ACMEDirectory, "https")},
 		{"edge.acme_email", checkEmail(c.Edge.ACMEEmail)},
 		{"edge.acme_ca", checkPath(c.Edge.ACMECA)},
+		{"metrics.retention", atLeastTime(c.Metrics.Retention, time.Hour)},
+		{"metrics.max_bytes", atLeast(int64(c.Metrics.MaxBytes), 16<<20)},
 		{"image.suite", matches(c.Image.Suite, suitePattern, "the name of a Debian release")},
 		{"image.mirror", checkURL(c.Image.Mirror, "http", "https", "file")},
 		{"client.director", checkURL(c.Client.Director, "https")},
@@ -69,6 +72,13 @@ func (c *Config) checkDefaultCloud() error {
 		names[i] = p.Name
 	}
 	return fmt.Errorf("there is no cloud %s; there are %s", api.Shorten(c.DefaultCloud), strings.Join(names, ", "))
+}
+
+func atLeastTime(d, least time.Duration) error {
+	if d < least {
+		return fmt.Errorf("%v is less than %v", d, least)
+	}
+	return nil
 }
 
 func each(list []string, check func(string) error) error {

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"nutshell/roles/api"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	Limits       Limits   `key:"limits"`
 	Upload       Upload   `key:"upload"`
 	Edge         Edge     `key:"edge"`
+	Metrics      Metrics  `key:"metrics"`
 	Image        Image    `key:"image"`
 	Client       Client   `key:"client"`
 	Log          Log      `key:"log"`
@@ -50,6 +52,12 @@ type Limits struct {
 // Upload bounds what users send.
 type Upload struct {
 	MaxBytes Size `key:"max_bytes" default:"2G" help:"size of one uploaded archive"`
+}
+
+// Metrics says how much of what instances measured is kept.
+type Metrics struct {
+	Retention time.Duration `key:"retention" default:"720h" help:"how long measurements are kept, at least 1h"`
+	MaxBytes  Size          `key:"max_bytes" default:"1G" help:"disk that measurements may use; the oldest go first"`
 }
 
 // Image says of what instances are made.

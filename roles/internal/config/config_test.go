@@ -137,7 +137,7 @@ func TestBadFiles(t *testing.T) {
 	}{
 		{"unknown-key", "log:\n  level: info\nlisten_on: x", ":3", []string{"listen_on", "no such key"}},
 		{"misspelt", "limits:\n  agent_memroy: 1G", ":2", []string{"limits.agent_memroy", "did you mean limits.agent_memory?"}},
-		{"wrong-section", "log:\n  max_bytes: 1G", ":2", []string{"did you mean upload.max_bytes?"}},
+		{"wrong-section", "log:\n  max_bytes: 1G", ":2", []string{"did you mean metrics.max_bytes?"}},
 		{"misspelt-section", "limit:\n  agent_memory: 1G", ":1", []string{"limit: there is no such key"}},
 		{"key-is-emoji", "🥜: 1", ":1", []string{`\U0001f95c`}},
 		{"twice", "log: {level: info}\nlog: {format: json}", ":2", []string{"in line 1 already"}},

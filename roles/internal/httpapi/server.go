@@ -40,6 +40,8 @@ type Config struct {
 	Now     func() time.Time
 	// KeepAlive is how often a silent event stream says that it lives.
 	KeepAlive time.Duration
+	// Answered, unless nil, is told of each request to a route.
+	Answered func(route string, status int, took time.Duration)
 	// Wrap, unless nil, stands around everything that is answered over TLS.
 	Wrap func(http.Handler) http.Handler
 }
@@ -165,6 +167,10 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 		c := callOf(req.Context())
 		ctx, cancel := context.WithTimeout(req.Context(), r.Limit)
 		defer cancel()
+		if s.c.Answered != nil {
+			began := time.Now()
+			defer func() { s.c.Answered(r.ID, w.Status, time.Since(began)) }()
+		}
 		control := http.NewResponseController(w)
 		deadline := time.Now().Add(r.Limit + 5*time.Second) // the connection's, a little behind the handler's
 		_ = control.SetReadDeadline(deadline)               // HTTP/2 streams and recorders have none, and then the context is enough

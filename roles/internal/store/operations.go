@@ -93,6 +93,21 @@ func (v View) ActiveOperations(ctx context.Context) ([]Operation, error) {
 	return v.operations(ctx, `state IN ('pending', 'running') ORDER BY seq`)
 }
 
+// OperationCounts says how many operations there are in each state, of those
+// that are kept.
+func (v View) OperationCounts(ctx context.Context) (map[api.OperationState]int, error) {
+	rows, err := v.q.QueryContext(ctx, `SELECT state, count(*) FROM operation GROUP BY state`)
+	counts := map[api.OperationState]int{}
+	_, err = scanAll(rows, err, func(r *sql.Rows) (struct{}, error) {
+		var state api.OperationState
+		var n int
+		err := r.Scan(&state, &n)
+		counts[state] = n
+		return struct{}{}, err
+	})
+	return counts, err
+}
+
 // Operation finds an operation of a user (0: of anybody).
 func (v View) Operation(ctx context.Context, user int64, id string) (Operation, error) {
 	found, err := v.operations(ctx, `id = ? AND (? = 0 OR user = ?)`, id, user, user)

@@ -1,0 +1,96 @@
+package director
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/httpapi"
+	"nutshell/roles/internal/metrics"
+)
+
+// MetricsConfig bounds the history of what instances measured.
+type MetricsConfig struct {
+	Retention time.Duration
+	MaxBytes  int64
+}
+
+func (d *Director) openMetrics() error {
+	var err error
+	d.metrics, err = metrics.Open(metrics.Config{Dir: filepath.Join(d.c.Dir, "metrics"), Retention: d.c.Metrics.Retention, MaxBytes: d.c.Metrics.MaxBytes, Now: d.c.Now, Log: d.c.Log})
+	return err
+}
+
+// answered counts a request.
+func (d *Director) answered(route string, status int, took time.Duration) {
+	d.own.Request(route, status, took.Seconds())
+}
+
+// measured takes what a manager's instances measured. It believes it of
+// instances of the manager's own application only, and only that they are of
+// the service they were made for.
+func (d *Director) measured(ctx context.Context, in *struct{ Body []api.Measured }) (httpapi.None, error) {
+	id := httpapi.Who(ctx).Identity
+	rows, err := d.store.ApplicationInstances(ctx, id.Application)
+	if err != nil {
+		return httpapi.None{}, err
+	}
+	service := map[string]int64{}
+	for _, r := range rows {
+		service[r.ID] = r.Service
+	}
+	ours := slices.DeleteFunc(in.Body, func(m api.Measured) bool {
+		of, ok := service[m.Instance]
+		return !ok || of != m.Service
+	})
+	d.metrics.Add(id.Application, ours)
+	return httpapi.None{}, nil
+}
+
+// metricsText is everything in one place, for a Prometheus that watches this
+// installation.
+func (d *Director) metricsText(ctx context.Context, _ *struct{}) (*httpapi.Stream, error) {
+	own, err := d.figures(ctx)
+	if err != nil {
+		return nil, err
+	}
+	latest := d.metrics.Latest()
+	names := map[int64]api.Application{}
+	for i, l := range latest {
+		a, ok := names[l.Application]
+		if !ok {
+			row, err := d.store.ApplicationByID(ctx, l.Application)
+			if err != nil {
+				continue // deleted a moment ago
+			}
+			a = row.Application
+			names[l.Application] = a
+		}
+		latest[i].ApplicationName = a.Name
+		if s, err := d.store.ServiceByID(ctx, l.Application, l.Measured.Service); err == nil {
+			latest[i].ServiceName = s.Name
+		}
+	}
+	var b bytes.Buffer
+	if err := metrics.Text(&b, d.own, own, latest); err != nil {
+		return nil, err
+	}
+	return &httpapi.Stream{Type: metrics.TextType, Size: int64(b.Len()), Read: io.NopCloser(&b)}, nil
+}
+
+// figures are the director's own beside those of its process.
+func (d *Director) figures(ctx context.Context) ([]api.Sample, error) {
+	counts, err := d.store.OperationCounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []api.Sample
+	for _, s := range []api.OperationState{api.OperationPending, api.OperationRunning, api.OperationDone, api.OperationFailed, api.OperationCancelled} {
+		list = append(list, api.Sample{Name: "nutshell_operations", Labels: map[string]string{"state": string(s)}, Value: float64(counts[s])})
+	}
+	return list, nil
+}
