@@ -112,6 +112,7 @@ type Director struct {
 	binary  func() (string, error)             // sha256 of our own executable
 	blobs   sync.RWMutex                       // uploads read, the removal of blobs writes
 	garbage []string                           // blobs that may not be needed any more
+	readers chan struct{}                      // full of those who read archives through
 	known   sync.Map                           // passwords that were right a moment ago
 }
 
@@ -128,7 +129,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 		return nil, errors.New("director: Now and Log are required")
 	}
 	c.Limits = c.Limits.withDefaults()
-	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords()}
+	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost)}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })
@@ -147,10 +148,10 @@ func (d *Director) open(ctx context.Context) error {
 	if d.code, err = codestore.Open(filepath.Join(d.c.Dir, "blobs")); err != nil {
 		return err
 	}
-	if err := d.openInstallation(ctx); err != nil {
 	if err := d.openMetrics(); err != nil {
 		return err
 	}
+	if err := d.openInstallation(ctx); err != nil {
 		return err
 	}
 	if err := d.openSecrets(ctx); err != nil {
@@ -163,7 +164,7 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	fresh := func(h http.Handler) http.Handler { return pki.FreshConnections(d.c.Now, h) }
-	d.http, err = httpapi.New(httpapi.Config{Wrap: fresh, Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now}) //nolint:contextcheck // requests have contexts of their own
+	d.http, err = httpapi.New(httpapi.Config{Wrap: fresh, Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now, Answered: d.answered}) //nolint:contextcheck // requests have contexts of their own
 	return err
 }
 

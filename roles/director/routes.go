@@ -32,6 +32,8 @@ func (d *Director) routes() []httpapi.Route {
 		service                    = services + "/{service}"
 		instance                   = service + "/instances/{id}"
 		version                    = service + "/versions/{version}"
+		uploads                    = service + "/uploads"
+		upload                     = uploads + "/{upload}"
 	)
 	return []httpapi.Route{
 		httpapi.On(get, "/health", "health", httpapi.Public, short, "Is the director there?", d.health),
@@ -93,10 +95,22 @@ func (d *Director) routes() []httpapi.Route {
 
 		httpapi.On(get, service+"/versions", "version.list", httpapi.User, short, "Code versions", d.listVersions),
 		httpapi.On(post, service+"/versions", "version.create", httpapi.User, transfer, "Upload a code version", d.upload).Status(http.StatusCreated).Raw(),
+		httpapi.On(get, uploads, "upload.list", httpapi.User, short, "Uploads that are not finished", d.listUploads),
+		httpapi.On(post, uploads, "upload.create", httpapi.User, short, "Begin an upload, or go on with one that was broken off", d.startUpload).Status(http.StatusCreated),
+		httpapi.On(get, upload, "upload.get", httpapi.User, short, "How much of an upload has come", d.getUpload),
+		httpapi.On(patch, upload, "upload.append", httpapi.User, transfer, "Send the next bytes of an upload", d.appendUpload).Raw().Quiet(),
+		httpapi.On(post, upload+"/finish", "upload.finish", httpapi.User, transfer, "Make a code version of an upload", d.finishUpload).Status(http.StatusCreated),
+		httpapi.On(del, upload, "upload.delete", httpapi.User, short, "Give up an upload", d.deleteUpload),
+		httpapi.On(get, version+"/files", "version.files", httpapi.User, action, "Files of a code version", d.versionFiles),
+		httpapi.On(get, version+"/diff/{from}", "version.diff", httpapi.User, action, "How a code version differs from another", d.versionDiff),
+		httpapi.On(post, service+"/rollback", "version.rollback", httpapi.User, short, "Activate the version that served before", d.rollback),
 		httpapi.On(get, version, "version.get", httpapi.User, short, "One code version", d.getVersion),
 		httpapi.On(del, version, "version.delete", httpapi.User, short, "Delete a code version", d.deleteVersion),
 		httpapi.On(get, version+"/download", "version.download", httpapi.User, transfer, "The archive of a code version", d.download),
 		httpapi.On(post, service+"/activate", serviceActivate, httpapi.User, short, "Activate a code version", d.activate),
+
+		httpapi.On(get, service+"/graphs", "service.graphs", httpapi.User, called, "What instances measured, over time", d.graphs),
+		httpapi.On(get, "/metrics", "metrics", httpapi.Admin, called, "Figures of the director and the last of each instance, for Prometheus", d.metricsText),
 
 		httpapi.On(get, "/operations", "operation.list", httpapi.User, short, "Operations, newest first", d.listOperations),
 		httpapi.On(get, "/operations/{id}", "operation.get", httpapi.User, poll, "One operation, perhaps when it has ended", d.getOperation),
@@ -109,11 +123,9 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, "/renew", "member.renew", httpapi.Renewing, short, "Renew a member's certificate", d.renew).Quiet(),
 		httpapi.On(get, "/manager/desired", "manager.desired", httpapi.Manager, poll, "What the director wants", d.desired),
 		httpapi.On(post, "/manager/launch", "manager.launch", httpapi.Manager, launch, "Start instances", d.launchInstances),
-		httpapi.On(get, service+"/graphs", "service.graphs", httpapi.User, called, "What instances measured, over time", d.graphs),
-		httpapi.On(get, "/metrics", "metrics", httpapi.Admin, called, "Figures of the director and the last of each instance, for Prometheus", d.metricsText),
-
 		httpapi.On(post, "/manager/terminate", "manager.terminate", httpapi.Manager, action, "End instances", d.terminateInstances),
 		httpapi.On(post, "/manager/report", "manager.report", httpapi.Manager, short, "What a manager observed", d.report).Quiet(),
+		httpapi.On(post, "/manager/measured", "manager.measured", httpapi.Manager, short, "What instances measured", d.measured).Quiet(),
 		httpapi.On(post, "/manager/operations/{id}", "manager.operation", httpapi.Manager, short, "How far an operation is", d.reportOperation).Quiet(),
 		httpapi.On(get, "/blobs/{sha256}", "blob.get", httpapi.Agent, transfer, "Code of the agent's service", d.blob),
 	}
@@ -125,7 +137,6 @@ type healthy struct {
 
 func (d *Director) health(context.Context, *struct{}) (healthy, error) { return healthy{"ok"}, nil }
 
-		httpapi.On(post, "/manager/measured", "manager.measured", httpapi.Manager, short, "What instances measured", d.measured).Quiet(),
 func (d *Director) softwareVersion(context.Context, *struct{}) (api.Version, error) {
 	v := version()
 	v.Installation = d.installation

@@ -26,6 +26,7 @@ func (d *Director) supervise(ctx context.Context) {
 	s := supervisor{d: d, began: d.c.Now(), again: map[int64]attempt{}}
 	d.sweep(ctx)
 	d.prune(ctx)
+	d.dropUploads(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -35,6 +36,7 @@ func (d *Director) supervise(ctx context.Context) {
 		case <-sweep.C:
 			d.sweep(ctx)
 			d.dropBlobs(ctx)
+			d.dropUploads(ctx)
 		case <-daily.C:
 			d.prune(ctx)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"nutshell/roles/api"
@@ -16,6 +17,9 @@ import (
 	"nutshell/roles/internal/store"
 	"nutshell/services"
 )
+
+// maxDescription bounds what users write about a version.
+const maxDescription = 1000
 
 // DefaultVersion is the code that a new service has.
 const DefaultVersion = "code-default"
@@ -60,12 +64,8 @@ func (d *Director) upload(ctx context.Context, in *struct {
 	if err != nil {
 		return api.CodeVersion{}, err
 	}
-	kind, err := d.c.Services.Get(s.Kind)
-	if err != nil {
+	if err := d.takesCode(a, s); err != nil {
 		return api.CodeVersion{}, err
-	}
-	if !kind.Code.Accepts {
-		return api.CodeVersion{}, &api.Error{Code: api.CodeInvalid, Op: "upload code", Object: "service " + a.Name + "/" + s.Name, Message: kind.Name + " services keep no code"}
 	}
 	name := in.Filename
 	if name == "" {
@@ -226,6 +226,39 @@ func (d *Director) activate(ctx context.Context, in *struct {
 	Body api.Activate
 }) (httpapi.Either, error) {
 	return d.now(ctx, in.ServicePath, func(a, s int64) order { return d.activateOrder(a, s, in.Body) })
+}
+
+// rollback activates the version that served before the wanted one; done
+// twice, all is as it was. Where that is not known or was deleted it is the one
+// before it in the list.
+func (d *Director) rollback(ctx context.Context, in *ServicePath) (httpapi.Either, error) {
+	a, s, err := d.service(ctx, *in)
+	if err != nil {
+		return httpapi.Either{}, err
+	}
+	all, err := d.store.Versions(ctx, a.ID, s.ID)
+	if err != nil {
+		return httpapi.Either{}, err
+	}
+	to, ok := before(s, all)
+	if !ok {
+		return httpapi.Either{}, &api.Error{Code: api.CodeConflict, Op: "roll back", Object: "service " + a.Name + "/" + s.Name, Message: "there is no version before the current one", Hint: "list its versions and activate one of them"}
+	}
+	return d.now(ctx, *in, func(a, s int64) order { return d.activateOrder(a, s, api.Activate{Version: to}) })
+}
+
+// before is pure; all comes newest first.
+func before(s store.Service, all []api.CodeVersion) (id string, ok bool) {
+	has := func(id string) int {
+		return slices.IndexFunc(all, func(v api.CodeVersion) bool { return v.ID == id })
+	}
+	if s.Previous != "" && s.Previous != s.Version && has(s.Previous) >= 0 {
+		return s.Previous, true
+	}
+	if i := has(s.Version); i >= 0 && i+1 < len(all) {
+		return all[i+1].ID, true
+	}
+	return "", false
 }
 
 func (d *Director) activateOrder(application, service int64, b api.Activate) order {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,16 +42,24 @@ type Blob struct {
 }
 
 // Store is a directory of blobs. It can be used by many at the same time.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+
+	mu     sync.Mutex
+	pieces map[string]*piece // uploads that were written to in this life
+}
 
 // Open makes the directory if it is missing and removes what uploads left
-// that a crash cut off. One process at a time may have a directory open.
+// that a crash cut off; those that can go on are kept. One process at a time may have a directory open.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir}
+	s := &Store{dir: dir, pieces: map[string]*piece{}}
 	if err := os.RemoveAll(s.temp()); err != nil {
 		return nil, fmt.Errorf("open code store %s: %w", dir, err)
 	}
 	if err := os.MkdirAll(s.temp(), 0o700); err != nil {
+		return nil, fmt.Errorf("open code store %s: %w", dir, err)
+	}
+	if err := os.MkdirAll(s.uploads(), 0o700); err != nil {
 		return nil, fmt.Errorf("open code store %s: %w", dir, err)
 	}
 	return s, nil
@@ -251,9 +260,9 @@ func (s *Store) failed(err error) error {
 		Hint: "delete code versions that are not needed, or make room on the disk of " + s.dir}
 }
 
-// cleanFilename is the name without directories. It is shown and sent back at
+// CleanFilename returns a file's name without directories. It is shown and sent back at
 // a download, and never used as a path.
-func cleanFilename(name string) (string, error) {
+func CleanFilename(name string) (string, error) {
 	name = strings.TrimSpace(name[strings.LastIndexAny(name, `/\`)+1:])
 	if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", &api.Error{Code: api.CodeInvalid, Op: "upload code", Object: "file " + api.Shorten(name), Message: "this cannot be a file name",

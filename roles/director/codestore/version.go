@@ -16,7 +16,7 @@ import (
 // taken off at unpacking; without it, such an archive is refused, because
 // what the user meant is the content of that directory.
 func (s *Store) Version(ctx context.Context, r io.Reader, filename string, strip bool, limit int64) (api.CodeVersion, error) {
-	name, err := cleanFilename(filename)
+	name, err := CleanFilename(filename)
 	if err != nil {
 		return api.CodeVersion{}, err
 	}
@@ -25,7 +25,21 @@ func (s *Store) Version(ctx context.Context, r io.Reader, filename string, strip
 		return api.CodeVersion{}, about(name, err)
 	}
 	defer in.discard()
-	info, err := archive.Inspect(ctx, in.file.Name(), archive.Limits{})
+	v, err := versionOf(ctx, in.file.Name(), name, strip)
+	if err != nil {
+		return v, err
+	}
+	blob, err := in.keep()
+	if err != nil {
+		return api.CodeVersion{}, about(name, err)
+	}
+	v.Bytes, v.SHA256 = blob.Bytes, blob.SHA256
+	return v, nil
+}
+
+// versionOf says what version an archive makes, or why it is refused.
+func versionOf(ctx context.Context, path, name string, strip bool) (api.CodeVersion, error) {
+	info, err := archive.Inspect(ctx, path, archive.Limits{})
 	if err != nil {
 		return api.CodeVersion{}, about(name, err)
 	}
@@ -34,12 +48,7 @@ func (s *Store) Version(ctx context.Context, r io.Reader, filename string, strip
 			Message: fmt.Sprintf("the archive expands into the sub-directory %s instead of the current directory", api.Shorten(info.TopDirectory)),
 			Hint:    "upload it with --strip to take that directory off, or make the archive from inside it"}
 	}
-	blob, err := in.keep()
-	if err != nil {
-		return api.CodeVersion{}, about(name, err)
-	}
-	return api.CodeVersion{ID: "code-" + api.NewID(6), Filename: name, Format: string(info.Format), Strip: info.TopDirectory,
-		Bytes: blob.Bytes, SHA256: blob.SHA256, Files: info.Files}, nil
+	return api.CodeVersion{ID: "code-" + api.NewID(6), Filename: name, Format: string(info.Format), Strip: info.TopDirectory, Files: info.Files}, nil
 }
 
 // about puts the user's name of the file in place of ours.
