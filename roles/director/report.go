@@ -47,7 +47,7 @@ func (d *Director) report(ctx context.Context, in *struct{ Body []api.Report }) 
 // differs reports whether a report says something new about a service.
 func differs(s store.Service, r api.Report) bool {
 	_, moves := nextState(s, r)
-	return moves || s.Serving != r.Serving || !slices.Equal(s.URLs, r.URLs)
+	return moves || s.Serving != r.Serving || !slices.Equal(s.Reported, r.URLs)
 }
 
 // nextState is what a report makes of a service's state. While an operation is
@@ -98,8 +98,8 @@ func (d *Director) observe(ctx context.Context, t *store.Tx, application int64, 
 	if err != nil {
 		return err
 	}
-	if s.Serving != r.Serving || !slices.Equal(s.URLs, r.URLs) {
-		s.Serving, s.URLs = r.Serving, append([]string{}, r.URLs...)
+	if s.Serving != r.Serving || !slices.Equal(s.Reported, r.URLs) {
+		s.Serving, s.Reported = r.Serving, append([]string{}, r.URLs...)
 		if err := t.ObserveService(ctx, s); err != nil {
 			return err
 		}

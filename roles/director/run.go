@@ -343,7 +343,7 @@ func (d *Director) moveServices(ctx context.Context, t *store.Tx, application in
 		if !which(s) {
 			continue
 		}
-		s.URLs = []string{}
+		s.Reported = []string{}
 		if err := t.ObserveService(ctx, s); err != nil {
 			return err
 		}

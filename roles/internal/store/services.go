@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"nutshell/roles/api"
@@ -12,7 +13,11 @@ import (
 // Service is a service with what only the director and its manager need.
 type Service struct {
 	api.Service
-	OwnerID  int64
+	OwnerID int64
+	// Reported are the URLs that its manager told of; URLs has those of its
+	// sites before them.
+	Reported []string
+	Sites    []string
 	Previous string // version that served before the wanted one
 	Script   string
 	// Environment has sealed text in the place of secrets' values.
@@ -23,26 +28,40 @@ type Service struct {
 }
 
 const serviceColumns = `s.application, s.id, s.name, s.kind, s.state, s.desired, s.reason, s.cloud, s.parts, s.settings, s.version, s.previous,
-	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, a.owner`
+	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, a.owner,
+	(SELECT json_group_array(url) FROM (SELECT url FROM site WHERE application = s.application AND service = s.id AND url <> '' ORDER BY automatic, length(name), name))`
 
 func scanService(r *sql.Rows) (Service, error) {
 	var s Service
 	var created, since int64
-	var parts, settings, urls, remove, environment string
+	var parts, settings, urls, remove, environment, sites string
 	err := r.Scan(&s.Application, &s.ID, &s.Name, &s.Kind, &s.State, &s.Desired, &s.Reason, &s.Cloud, &parts, &settings, &s.Version, &s.Previous,
 		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting,
-		&s.AutoDeploy, &s.Keep, &environment, &s.OwnerID)
+		&s.AutoDeploy, &s.Keep, &environment, &s.OwnerID, &sites)
 	if err != nil {
 		return s, err
 	}
 	s.Created, s.Since = timeOf(created), timeOf(since)
-	s.Settings, s.URLs, s.Remove = json.RawMessage(settings), list(urls), list(remove)
+	s.Settings, s.Reported, s.Remove = json.RawMessage(settings), list(urls), list(remove)
+	if sites != "[]" {
+		s.Sites = list(sites)
+	}
+	s.URLs = s.reached()
 	if environment != "[]" {
 		if err := json.Unmarshal([]byte(environment), &s.Environment); err != nil {
 			return s, err
 		}
 	}
 	return s, json.Unmarshal([]byte(parts), &s.Parts)
+}
+
+// reached are the URLs that people shall use, best first. While nothing serves
+// there are none.
+func (s Service) reached() []string {
+	if len(s.Reported) == 0 || len(s.Sites) == 0 {
+		return s.Reported
+	}
+	return slices.Concat(s.Sites, s.Reported)
 }
 
 func (v View) services(ctx context.Context, where string, args ...any) ([]Service, error) {
@@ -165,13 +184,14 @@ func (t *Tx) MoveService(ctx context.Context, s *Service, next api.State, reason
 	return t.serviceEvent(ctx, *s)
 }
 
-// ObserveService stores what serves where.
+// ObserveService stores what serves where: Serving and Reported.
 func (t *Tx) ObserveService(ctx context.Context, s Service) error {
 	t.touched[serviceKey{s.Application, s.ID}] = true
-	_, err := t.exec(ctx, `UPDATE service SET serving = ?, urls = ? WHERE application = ? AND id = ?`, s.Serving, text(s.URLs), s.Application, s.ID)
+	_, err := t.exec(ctx, `UPDATE service SET serving = ?, urls = ? WHERE application = ? AND id = ?`, s.Serving, text(s.Reported), s.Application, s.ID)
 	if err != nil {
 		return err
 	}
+	s.URLs = s.reached()
 	return t.serviceEvent(ctx, s)
 }
 

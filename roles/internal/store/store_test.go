@@ -79,7 +79,7 @@ func TestEverythingComesBackAsItWent(t *testing.T) {
 	i := Instance{CloudID: "c1", Instance: api.Instance{ID: "a1-s1-xxxxx", Application: a.ID, Service: v.ID, Cloud: "default", Address: "10.0.0.1", Parts: []string{"web"}, State: api.InstanceBooting, Reason: "r", Weights: map[string]int{"web": 50}}}
 	v.Script, v.Remove, v.Retry, v.Previous, v.Version, v.Deleting, v.Parts = "#!/bin/sh", []string{"x"}, 3, "code-a", "code-b", true, map[string]int{"web": 2}
 	v.AutoDeploy, v.Keep, v.Environment = true, 7, []api.Variable{{Name: "A", Value: "b"}, {Name: "S", Value: "sealed", Secret: true}}
-	v.Serving, v.URLs = "code-a", []string{"http://10.0.0.1/"}
+	v.Serving, v.Reported, v.URLs = "code-a", []string{"http://10.0.0.1/"}, []string{"http://10.0.0.1/"}
 	c := api.CodeVersion{ID: "code-b", Filename: "f.zip", Description: "d", Format: "zip", Strip: "top", Bytes: 7, SHA256: strings.Repeat("a", 64), Files: 2, By: "ann"}
 	write(t, s, func(ctx context.Context, tx *Tx) error {
 		var err1, err2, err3 error
@@ -368,7 +368,7 @@ func TestServicesFromMemory(t *testing.T) {
 	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.MoveService(ctx, &v, api.Prologue, "x") })
 	same("after a move")
 	write(t, s, func(ctx context.Context, tx *Tx) error {
-		v.Parts, v.URLs = map[string]int{"web": 5}, []string{"u"}
+		v.Parts, v.Reported = map[string]int{"web": 5}, []string{"u"}
 		return errors.Join(tx.SaveService(ctx, v), tx.ObserveService(ctx, v))
 	})
 	same("after a save")
