@@ -216,9 +216,13 @@ func (a *Agent) runScript(ctx context.Context, c api.AgentConfig) error {
 	if err := writeAtomic(path, []byte(c.Script), 0o700); err != nil {
 		return err
 	}
+	env := []string{"LANG=C.UTF-8"}
+	for _, v := range c.Environment {
+		env = append(env, v.Name+"="+v.Value)
+	}
+	env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "MY_IP="+a.c.Address, "IP_PUBLIC="+a.c.Address, "AGENT_ID="+a.c.Identity.Name)
 	exit, err := a.super.Run(ctx, services.Process{Name: "startup", Argv: []string{"/bin/sh", "-c", `case "$(head -c2 "$1")" in '#!') exec "$1";; *) exec /bin/sh "$1";; esac`, "startup", path},
-		Dir: a.machine.Dir("data"), Log: "startup.log", Describe: "output of the startup script",
-		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "MY_IP=" + a.c.Address, "IP_PUBLIC=" + a.c.Address, "AGENT_ID=" + a.c.Identity.Name}})
+		Dir: a.machine.Dir("data"), Log: "startup.log", Describe: "output of the startup script", Env: env})
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ type agent struct {
 	s        state
 	changed  chan struct{} // closed and replaced whenever s changes
 	bash     string        // the program
+	users    []string      // the user's environment; kept by the instance's agent, and not in s, which scripts can read
 	reserved string
 	until    time.Time // the reservation holds
 	problem  error     // that kept it from loading its state
@@ -156,6 +157,12 @@ func (a *agent) Apply(ctx context.Context, c api.AgentConfig) error {
 			return err
 		}
 	}
+	a.mu.Lock()
+	a.users = nil
+	for _, v := range c.Environment {
+		a.users = append(a.users, v.Name+"="+v.Value)
+	}
+	a.mu.Unlock()
 	if err := a.adopt(c.Code[0].ID, c.Instance.Parts[0], conf.Members); err != nil {
 		return err
 	}
@@ -256,8 +263,9 @@ func (a *agent) environment() []string {
 			self = m.ID
 		}
 	}
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + a.runner.home, "LANG=C.UTF-8", "MY_IP=" + a.m.Address(),
-		"MY_ROLE=" + a.s.Role, "MASTER_IP=" + masterIP, "AGENTS_JSON=" + a.agents, "AGENT_ID=" + self}
+	env := append([]string{"LANG=C.UTF-8"}, a.users...) // of two with one name the last counts
+	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME="+a.runner.home, "MY_IP="+a.m.Address(),
+		"MY_ROLE="+a.s.Role, "MASTER_IP="+masterIP, "AGENTS_JSON="+a.agents, "AGENT_ID="+self)
 }
 
 // finished notes how a script ended, and starts what waited for it.

@@ -160,9 +160,7 @@ func TestNotifyWaitsForOtherScripts(t *testing.T) {
 	if got := status(t, w, "i1", "run.sh"); got != "RUNNING" {
 		t.Errorf("after a restart of the agent run.sh is %s", got)
 	}
-	if err := os.Remove(filepath.Join(home(w, "i1"), "runs")); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "run.sh is on its way", func() bool { return os.Remove(filepath.Join(home(w, "i1"), "runs")) == nil })
 	eventually(t, "notify after run", func() bool { return status(t, w, "i1", "notify.sh") == stopped(0) })
 	if got := status(t, w, "i1", "run.sh"); got != stopped(3) {
 		t.Errorf("run.sh is %s", got)
@@ -302,4 +300,49 @@ func TestLostNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "notify of replacement", func() bool { return strings.HasSuffix(read(w, "i1", "events"), "v0 notify begins 3\nv0 notify ends\n") })
+}
+
+// TestEnvironment: scripts get the service's variables, the next one the new
+// values, and nothing that others may read tells a secret.
+func TestEnvironment(t *testing.T) {
+	k := generic.Kind()
+	k.DefaultCode = map[string]string{"init.sh": `env > "$HOME/env"`, "run.sh": `env > "$HOME/env"`}
+	w := servicetest.New(t, k)
+	const secret = "line 1\nline 2 with 'quotes' $HOME"
+	ctx := t.Context()
+	if err := w.Setenv(ctx, api.Variable{Name: "GREETING", Value: "hello"}, api.Variable{Name: "LANG", Value: "en_GB.UTF-8"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Scale(ctx, map[string]int{"node": 1}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"GREETING=hello\n", "LANG=en_GB.UTF-8\n"} {
+		if got := read(w, "i2", "env"); !strings.Contains(got, want) {
+			t.Errorf("init.sh has no %q in\n%s", want, got)
+		}
+	}
+	if err := w.Setenv(ctx, api.Variable{Name: "GREETING", Value: "bye"}, api.Variable{Name: "DB_PASSWORD", Value: secret, Secret: true}, api.Variable{Name: "MY_ROLE", Value: "king"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := act(t, w, "run", ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "run.sh has ended", func() bool { return status(t, w, "i2", "run.sh") == stopped(0) })
+	got := read(w, "i2", "env")
+	for _, want := range []string{"GREETING=bye\n", "DB_PASSWORD=" + secret + "\n", "MY_ROLE=node\n", "LANG=C.UTF-8\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("run.sh has no %q in\n%s", want, got)
+		}
+	}
+	for _, dir := range []string{"etc", "log", "run"} {
+		entries, err := os.ReadDir(w.Dir("i2", dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if b, err := os.ReadFile(filepath.Join(w.Dir("i2", dir), e.Name())); err == nil && strings.Contains(string(b), "line 2 with") {
+				t.Errorf("the secret stands in %s/%s", dir, e.Name())
+			}
+		}
+	}
 }
