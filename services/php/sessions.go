@@ -20,6 +20,7 @@ type sessions struct {
 	mu       sync.Mutex
 	instance string
 	backends []session.Peer // as the last configuration had them
+	former   []session.Peer
 	stopping bool
 }
 
@@ -31,11 +32,17 @@ func (s *sessions) told(c api.AgentConfig) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instance, s.backends, s.stopping = c.Instance.ID, nil, false
-	for _, b := range conf.Backends {
-		s.backends = append(s.backends, session.Peer{Instance: b.Instance, Address: b.Address, Port: api.RealPort(b.Address, session.Port)})
-	}
+	s.instance, s.backends, s.former, s.stopping = c.Instance.ID, stores(conf.Backends), stores(conf.Former), false
 	return nil
+}
+
+// stores are those of the backends.
+func stores(backends []web.Peer) []session.Peer {
+	var list []session.Peer
+	for _, b := range backends {
+		list = append(list, session.Peer{Instance: b.Instance, Address: b.Address, Port: api.RealPort(b.Address, session.Port)})
+	}
+	return list
 }
 
 func (s *sessions) closing() {
@@ -55,7 +62,7 @@ func (p *pager) wanted(ctx context.Context, c web.Config) (wanted, error) {
 		return w, err
 	}
 	p.mu.Lock()
-	m := session.Membership{Self: session.Peer{Instance: p.instance, Address: p.m.Address(), Port: p.m.Port(session.Port)}, Members: slices.Clone(p.backends), Limit: bytesOf(w.SessionSpace)}
+	m := session.Membership{Self: session.Peer{Instance: p.instance, Address: p.m.Address(), Port: p.m.Port(session.Port)}, Members: slices.Clone(p.backends), Former: slices.Clone(p.former), Limit: bytesOf(w.SessionSpace)}
 	p.mu.Unlock()
 	if found, _ := filepath.Glob("/usr/lib/php/*/redis.so"); len(found) == 0 { // the pattern is well formed
 		if len(m.Members) > 1 {

@@ -25,6 +25,7 @@ type Config struct {
 	Proxies     []string        `json:"proxies"` // addresses of all proxies
 	Webs        []Peer          `json:"webs"`
 	Backends    []Peer          `json:"backends"`
+	Former      []Peer          `json:"former,omitempty"` // backends that are about to leave
 	BodyMax     string          `json:"body_max"`     // largest request that proxies let in
 	ReadTimeout int             `json:"read_timeout"` // seconds that proxies wait for a page
 

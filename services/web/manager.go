@@ -105,6 +105,11 @@ func (m *Manager) begin(ctx context.Context, l services.Layout) (*change, error)
 			c.conf.Backends = append(c.conf.Backends, m.peer(i, Backend, BackendPort))
 		}
 	}
+	for _, i := range append(slices.Clone(l.Have), l.Leave...) {
+		if slices.Contains(c.seen[i.ID].Parts, Backend) && !slices.ContainsFunc(c.conf.Backends, func(p Peer) bool { return p.Instance == i.ID }) {
+			c.conf.Former = append(c.conf.Former, m.peer(i, Backend, BackendPort))
+		}
+	}
 	c.code = []api.CodeVersion{*d.Code}
 	if d.Previous != nil && d.Previous.ID != d.Code.ID {
 		c.code = append(c.code, *d.Previous)

@@ -14,6 +14,10 @@ import (
 // that they serve end, and they hand over what they have.
 const formerTime = 2 * time.Minute
 
+// goneTime is how long one must be silent until its requests are thought to
+// have ended with it.
+const goneTime = 3 * time.Second
+
 // cluster is one store among the others of its service. What PHP asks of it
 // goes to the owners of the session; a session is on several stores, so each
 // of them may go at any moment.
@@ -26,6 +30,7 @@ type cluster struct {
 	kick  chan struct{} // others may miss something
 
 	mu      sync.Mutex
+	boot    int64 // tells this process from the one before it
 	self    Peer
 	members []Peer // may be without self, which then hands over
 	remotes map[string]*remote
@@ -34,7 +39,7 @@ type cluster struct {
 }
 
 func newCluster(d *disk, conf *tls.Config, log *slog.Logger, now func() time.Time) *cluster {
-	return &cluster{disk: d, tls: conf, log: log, now: now, kick: make(chan struct{}, 1), remotes: map[string]*remote{}}
+	return &cluster{disk: d, tls: conf, log: log, now: now, boot: now().UnixNano(), kick: make(chan struct{}, 1), remotes: map[string]*remote{}}
 }
 
 func (c *cluster) millis() int64 { return c.now().UnixMilli() }
@@ -67,6 +72,7 @@ func (c *cluster) setMembers(self Peer, members []Peer) {
 	for _, p := range members {
 		if p.Instance != self.Instance && c.remotes[p.Instance] == nil {
 			c.remotes[p.Instance] = newRemote(p, c.tls, self.Address)
+			c.remotes[p.Instance].answered = c.now()
 		}
 	}
 	c.wake()
@@ -79,7 +85,7 @@ func (c *cluster) meet(known []Peer) {
 	for _, p := range known {
 		if p.Instance != "" && p.Instance != c.self.Instance && c.remotes[p.Instance] == nil {
 			r := newRemote(p, c.tls, c.self.Address)
-			r.until = c.now().Add(formerTime)
+			r.until, r.answered = c.now().Add(formerTime), c.now()
 			c.remotes[p.Instance] = r
 		}
 	}
@@ -101,6 +107,9 @@ func (c *cluster) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, r := range c.remotes {
+		if r.suspect.Load() && c.now().Sub(r.answered) > goneTime {
+			c.locks.releaseOf(id)
+		}
 		if !r.until.IsZero() && c.now().After(r.until) {
 			r.close()
 			delete(c.remotes, id)
@@ -288,7 +297,8 @@ func (c *cluster) touch(ctx context.Context, key string, expires int64) error {
 
 // lock takes the lock of a session on all its owners: on the first alone, so
 // that two requests cannot hold each other up, then on the others.
-func (c *cluster) lock(ctx context.Context, key, token string, until time.Time) bool {
+func (c *cluster) lock(ctx context.Context, key, request string, until time.Time) bool {
+	token := token(c.me().Instance, request)
 	e := entry{Key: key, Value: []byte(token), Expires: until.UnixMilli()}
 	take := func(r *remote) error {
 		if r != nil {
@@ -318,13 +328,14 @@ func (c *cluster) lock(ctx context.Context, key, token string, until time.Time) 
 	}
 	wg.Wait()
 	if slices.Contains(held, true) { // by a request that began when the ring was another
-		c.unlock(ctx, key, token)
+		c.unlock(ctx, key, request)
 		return false
 	}
 	return true
 }
 
-func (c *cluster) unlock(ctx context.Context, key, token string) {
+func (c *cluster) unlock(ctx context.Context, key, request string) {
+	token := token(c.me().Instance, request)
 	var wg sync.WaitGroup
 	for _, r := range append(c.inOrder(key), nil) {
 		wg.Go(func() {
@@ -338,8 +349,8 @@ func (c *cluster) unlock(ctx context.Context, key, token string) {
 	wg.Wait()
 }
 
-// inOrder are the owners that answer, in the order of the ring; nil is this
-// store. With nobody else it is this store alone.
+// inOrder are the owners that answer, in the order of the ring, and then those
+// that are about to leave; nil is this store. With nobody else it is alone.
 func (c *cluster) inOrder(key string) []*remote {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -352,5 +363,35 @@ func (c *cluster) inOrder(key string) []*remote {
 	if len(list) == 0 {
 		list = append(list, nil)
 	}
+	for _, r := range c.remotes { // requests that they serve may still come for the session
+		if !r.until.IsZero() && !r.suspect.Load() {
+			list = append(list, r)
+		}
+	}
 	return list
+}
+
+func (c *cluster) me() Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.self
+}
+
+// greeted takes note of a store that says hello. One that was started again
+// holds no locks any more.
+func (c *cluster) greeted(g greeting) {
+	c.meet([]Peer{g.Peer})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.remotes[g.Instance]
+	if r == nil {
+		return
+	}
+	if r.boot != 0 && r.boot != g.Boot {
+		c.locks.releaseOf(g.Instance)
+	}
+	r.boot = g.Boot
+	if g.Fresh || r.suspect.Load() {
+		c.wake()
+	}
 }

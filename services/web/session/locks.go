@@ -1,6 +1,7 @@
 package session
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,8 +15,22 @@ type locks struct {
 }
 
 type lock struct {
-	token string
+	token string // with the instance that asked in front, see token
 	until time.Time
+}
+
+// token names who asks for a lock: a request of an instance.
+func token(instance, request string) string { return instance + "\x00" + request }
+
+// releaseOf releases what requests of an instance hold, which has gone.
+func (l *locks) releaseOf(instance string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, h := range l.held {
+		if strings.HasPrefix(h.token, token(instance, "")) {
+			delete(l.held, k)
+		}
+	}
 }
 
 // take gets the lock, or finds it held by the same token.

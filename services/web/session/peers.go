@@ -18,9 +18,9 @@ import (
 // Time limits of what stores ask each other. One that does not answer in time
 // is not asked any more until it answers a ping.
 const (
-	callTime = 250 * time.Millisecond
+	callTime = time.Second
 	bulkTime = 10 * time.Second
-	pingTime = 500 * time.Millisecond
+	pingTime = time.Second
 )
 
 var (
@@ -34,7 +34,11 @@ type remote struct {
 	http    *http.Client
 	suspect atomic.Bool
 	greeted atomic.Bool
-	until   time.Time // of a former member; zero: a member
+
+	// Guarded by the cluster's mutex:
+	until    time.Time // of a former member; zero: a member
+	answered time.Time // a hello
+	boot     int64     // of its process
 }
 
 func newRemote(p Peer, conf *tls.Config, self string) *remote {
@@ -104,12 +108,13 @@ func (r *remote) send(ctx context.Context, what string, e entry) error {
 // before, and wants to be sent what it shall have.
 type greeting struct {
 	Peer
-	Fresh bool `json:"fresh"`
+	Fresh bool  `json:"fresh"`
+	Boot  int64 `json:"boot"`
 }
 
 // hello tells a store that we are there and learns whom it knows.
-func (r *remote) hello(ctx context.Context, self Peer) ([]Peer, error) {
-	body, err := json.Marshal(greeting{self, !r.greeted.Load()})
+func (r *remote) hello(ctx context.Context, self Peer, boot int64) ([]Peer, error) {
+	body, err := json.Marshal(greeting{self, !r.greeted.Load(), boot})
 	if err != nil {
 		return nil, err
 	}

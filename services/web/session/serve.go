@@ -95,19 +95,10 @@ func (c *cluster) peerHandler() http.Handler {
 			return
 		}
 		known := c.known()
-		if g.Fresh || c.suspects(g.Instance) {
-			c.wake()
-		}
+		c.greeted(g)
 		writeJSON(w, known)
 	})
 	return m
-}
-
-func (c *cluster) suspects(instance string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := c.remotes[instance]
-	return r != nil && r.suspect.Load()
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -35,7 +35,8 @@ const (
 type Membership struct {
 	Self    Peer   `json:"self"`
 	Members []Peer `json:"members"`
-	Limit   int64  `json:"limit"` // bytes of sessions that one store keeps
+	Former  []Peer `json:"former"` // that are about to leave
+	Limit   int64  `json:"limit"`  // bytes of sessions that one store keeps
 }
 
 // Status is what a store tells.
@@ -150,6 +151,7 @@ func (s *server) become(m Membership) error {
 	s.told = m
 	s.c.disk.limit.Store(m.Limit)
 	s.c.setMembers(m.Self, m.Members)
+	s.c.meet(m.Former)
 	return nil
 }
 

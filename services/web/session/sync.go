@@ -61,18 +61,25 @@ func (c *cluster) ping(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, r := range list {
 		wg.Go(func() {
-			known, err := r.hello(ctx, self) // members that leave, which we were not told of
+			known, err := r.hello(ctx, self, c.boot) // members that leave, which we were not told of
 			if was := r.suspect.Swap(err != nil); was && err == nil {
 				c.wake()
 			} else if !was && err != nil && ctx.Err() == nil {
 				c.log.Info("a store does not answer", "instance", r.Instance, "error", err)
 			}
 			if err == nil {
+				c.answeredNow(r)
 				c.meet(known)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+func (c *cluster) answeredNow(r *remote) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.answered = c.now()
 }
 
 // pass goes through all entries once and gives each owner what it lacks. With

@@ -1,0 +1,207 @@
+package php_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"nutshell/services/php"
+	"nutshell/services/servicetest"
+)
+
+const countingPage = `<?php session_start(); $_SESSION["n"] = ($_SESSION["n"] ?? 0) + 1; echo $_SESSION["n"], " ", $_SERVER["SERVER_ADDR"];`
+
+// visitor counts the visits that its session counts.
+type visitor struct {
+	c    *http.Client
+	last int
+	cut  int // answers whose session was not written: its store was killed in between
+}
+
+func newVisitor() *visitor {
+	c := client()
+	c.Jar = &cookies{}
+	return &visitor{c: c}
+}
+
+// visit makes one request. A session that is older than the last one seen was
+// lost. An answer that did not come may have been counted.
+func (v *visitor) visit(ctx context.Context, url string) (lost bool, err error) {
+	status, body, err := fetch(ctx, v.c, http.MethodGet, url, "")
+	if err != nil || status != http.StatusOK {
+		return false, fmt.Errorf("status %d: %.200s: %w", status, body, err)
+	}
+	count, _, _ := strings.Cut(body, " ")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return false, fmt.Errorf("not a count: %.200q", body)
+	}
+	lost = n < v.last
+	if n == v.last {
+		v.cut++
+	}
+	v.last = n
+	return lost, nil
+}
+
+// crowd is many visitors at once until its end.
+type crowd struct {
+	stop                        context.CancelFunc
+	wg                          sync.WaitGroup
+	requests, errors, lost, cut atomic.Int64
+	mu                          sync.Mutex
+	problem                     string
+}
+
+func startCrowd(ctx context.Context, url string, n int) *crowd {
+	ctx, stop := context.WithCancel(ctx)
+	c := &crowd{stop: stop}
+	for range n {
+		c.wg.Go(func() {
+			for v := newVisitor(); ctx.Err() == nil; {
+				lost, err := v.visit(ctx, url)
+				if ctx.Err() != nil {
+					return
+				}
+				c.requests.Add(1)
+				if lost {
+					c.lost.Add(1)
+				}
+				c.cut.Add(int64(v.cut))
+				v.cut = 0
+				if err != nil {
+					c.errors.Add(1)
+					c.mu.Lock()
+					c.problem = err.Error()
+					c.mu.Unlock()
+				}
+				time.Sleep(5 * time.Millisecond) // people read
+			}
+		})
+	}
+	return c
+}
+
+func (c *crowd) end() {
+	c.stop()
+	c.wg.Wait()
+}
+
+func sessionWorld(t *testing.T, settings string) (*servicetest.World, string) {
+	t.Helper()
+	needPrograms(t)
+	k := php.Kind()
+	k.DefaultCode = map[string]string{"index.php": countingPage}
+	w := servicetest.New(t, k)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := w.Configure(ctx, settings); err != nil {
+		t.Fatal(err)
+	}
+	all, err := urls(ctx, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, all[0]
+}
+
+func kill(t *testing.T, w *servicetest.World, instance, process string) {
+	t.Helper()
+	for _, p := range w.Processes(instance) {
+		if strings.HasPrefix(p.Name, process) && p.PID > 0 {
+			if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("%s has no process %s: %v", instance, process, w.Processes(instance))
+}
+
+// backends are the instances that make pages.
+func backends(w *servicetest.World) []string {
+	var list []string
+	for _, i := range w.Instances() {
+		if slices.Contains(i.Parts, "backend") {
+			list = append(list, i.ID)
+		}
+	}
+	return list
+}
+
+// No session is lost while backends come, go, die and lose their stores.
+func TestSessionsAreShared(t *testing.T) {
+	w, url := sessionWorld(t, `{}`)
+	c := startCrowd(t.Context(), url, 8)
+	defer c.end()
+	step := func(what string, f func(context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		defer cancel()
+		before, errorsBefore := c.requests.Load(), c.errors.Load()
+		if err := f(ctx); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		for c.requests.Load() < before+100 { // visitors see what it has led to
+			if ctx.Err() != nil {
+				t.Fatalf("%s: visitors get no answers any more", what)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Logf("%s: %d requests, %d errors, %d writes cut off, %d sessions lost", what, c.requests.Load()-before, c.errors.Load()-errorsBefore, c.cut.Load(), c.lost.Load())
+		if n := c.lost.Load(); n > 0 {
+			t.Fatalf("%s: %d sessions are lost", what, n)
+		}
+	}
+	scale := func(n int) func(context.Context) error {
+		return func(ctx context.Context) error { return w.Scale(ctx, map[string]int{"backend": n}) }
+	}
+	killEach := func(process string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			for _, b := range backends(w) {
+				kill(t, w, b, process)
+				if err := w.WaitReady(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	step("one backend", func(context.Context) error { return nil })
+	step("its store killed", killEach("session-store"))
+	step("its php-fpm killed", killEach("php-fpm"))
+	step("packed to 3 backends", scale(3))
+	step("each store killed", killEach("session-store"))
+	lose := func(ctx context.Context) error {
+		victim := backends(w)[1]
+		for _, p := range w.Processes(victim) {
+			_ = syscall.Kill(-p.PID, syscall.SIGKILL) // it may have ended with another
+		}
+		w.Lose(ctx, victim)
+		return w.Settle(ctx)
+	}
+	step("an instance lost", lose)
+	step("another instance lost", lose)
+	step("agents and manager killed", func(ctx context.Context) error {
+		w.RestartManager()
+		for _, i := range w.Instances() {
+			if err := w.RestartAgent(ctx, i.ID); err != nil {
+				return err
+			}
+		}
+		return w.Settle(ctx)
+	})
+	step("3 backends to 1", scale(1))
+	step("1 backend to 5", scale(5))
+	step("5 backends to 2", scale(2))
+	c.end()
+	t.Logf("%d requests, %d errors (%s), %d sessions lost", c.requests.Load(), c.errors.Load(), c.problem, c.lost.Load())
+}
