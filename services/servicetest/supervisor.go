@@ -40,7 +40,7 @@ type daemon struct {
 }
 
 func newSupervisor(logDir string) *supervisor {
-	return &supervisor{dir: logDir, procs: map[string]*daemon{}, logs: map[string]string{}}
+	return &supervisor{dir: logDir, uid: -1, gid: -1, procs: map[string]*daemon{}, logs: map[string]string{}}
 }
 
 var signals = map[string]syscall.Signal{"HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "INT": syscall.SIGINT, "": syscall.SIGTERM}
@@ -62,6 +62,9 @@ func (s *supervisor) command(p services.Process) (*exec.Cmd, *os.File, error) {
 		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8"}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // nothing stays behind when a test is killed
+	if p.User && s.uid >= 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.gid)}
+	}
 	return cmd, out, nil
 }
 

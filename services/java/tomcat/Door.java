@@ -1,0 +1,93 @@
+package nutshell;
+
+import jakarta.servlet.ServletException;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+import org.apache.catalina.Container;
+import org.apache.catalina.Context;
+import org.apache.catalina.connector.Connector;
+import org.apache.catalina.connector.Request;
+import org.apache.catalina.connector.Response;
+import org.apache.catalina.valves.ValveBase;
+
+/**
+ * The first valve of the engine. It counts requests, tells the agent how
+ * Tomcat is over a connector that nobody else can reach, and has sessions
+ * fetched before and kept after each request.
+ */
+public final class Door extends ValveBase {
+    private final AtomicInteger busy = new AtomicInteger();
+    private final AtomicLong requests = new AtomicLong();
+    private String status = "";
+
+    public Door() {
+        super(true);
+    }
+
+    /** The socket over which the agent asks. */
+    public void setStatus(String path) {
+        status = path;
+    }
+
+    @Override
+    public void invoke(Request request, Response response) throws IOException, ServletException {
+        boolean agent = status.equals(request.getConnector().getProperty("unixDomainSocketPath"));
+        if (agent && "/nutshell-status".equals(request.getRequestURI())) {
+            report(request, response);
+            return;
+        }
+        if (!agent) {
+            busy.incrementAndGet();
+            requests.incrementAndGet();
+        }
+        try {
+            Context context = request.getContext();
+            if (context == null || !(context.getManager() instanceof Sessions)) {
+                getNext().invoke(request, response);
+                return;
+            }
+            Sessions sessions = (Sessions) context.getManager();
+            sessions.enter(request.getRequestedSessionId());
+            try {
+                getNext().invoke(request, response);
+            } finally {
+                sessions.leave(request);
+            }
+        } finally {
+            if (!agent) {
+                busy.decrementAndGet();
+            }
+        }
+    }
+
+    private void report(Request request, Response response) throws IOException {
+        boolean available = false;
+        long kept = 0;
+        for (Container host : getContainer().findChildren()) {
+            for (Container c : host.findChildren()) {
+                Context context = (Context) c;
+                available = context.getState().isAvailable();
+                if (context.getManager() != null) {
+                    kept += context.getManager().getActiveSessions();
+                }
+            }
+        }
+        int working = 0;
+        int threads = 0;
+        for (Connector c : request.getConnector().getService().findConnectors()) {
+            if (!status.equals(c.getProperty("unixDomainSocketPath")) && c.getProtocolHandler().getExecutor() instanceof ThreadPoolExecutor) {
+                ThreadPoolExecutor e = (ThreadPoolExecutor) c.getProtocolHandler().getExecutor();
+                working += e.getActiveCount();
+                threads += e.getMaximumPoolSize();
+            }
+        }
+        Runtime r = Runtime.getRuntime();
+        String text = "{\"available\":" + available + ",\"busy\":" + busy.get() + ",\"requests\":" + requests.get() + ",\"sessions\":" + kept
+                + ",\"working\":" + working + ",\"threads\":" + threads + ",\"heap\":" + (r.totalMemory() - r.freeMemory()) + ",\"heap_max\":" + r.maxMemory() + "}";
+        response.setContentType("application/json");
+        response.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
+    }
+}
