@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -160,9 +162,28 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
 		Layers: images.Layers, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
+		Git: gitConfig(c),
 		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
 			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
 	return d, clouds, err
+}
+
+// gitConfig puts the git server beside the API, unless somebody chose. Where
+// nobody did, another program that has the port is no reason not to start.
+func gitConfig(c *config.Config) director.GitConfig {
+	g := director.GitConfig{Push: int64(c.Git.MaxPushBytes), File: int64(c.Git.MaxFileBytes), Repository: int64(c.Git.MaxRepositoryBytes)}
+	switch {
+	case len(c.Git.Listen) == 0:
+		g.Optional = true
+		for _, address := range c.Listen {
+			if host, _, err := net.SplitHostPort(address); err == nil {
+				g.Listen = append(g.Listen, net.JoinHostPort(host, strconv.Itoa(director.GitPort)))
+			}
+		}
+	case c.Git.Listen[0] != "none":
+		g.Listen = c.Git.Listen
+	}
+	return g
 }
 
 // suiteOf leaves the choice to the image store unless somebody chose.

@@ -128,7 +128,7 @@ func (p *Program) serve(ctx context.Context, c *config.Config, ready func(contex
 		p.keepPassword(c, password)
 		return err
 	}
-	p.greet(c, l.Addresses()[0], clouds, password, d.CASHA256())
+	p.greet(c, l.Addresses()[0], d.GitAddresses(), clouds, password, d.CASHA256())
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
@@ -154,7 +154,7 @@ func (p *Program) keepPassword(c *config.Config, password string) {
 	}
 }
 
-func (p *Program) greet(c *config.Config, address string, clouds []director.CloudConfig, password, ca string) {
+func (p *Program) greet(c *config.Config, address string, git []string, clouds []director.CloudConfig, password, ca string) {
 	host, port, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
 		if name, err := os.Hostname(); err == nil {
@@ -175,6 +175,9 @@ func (p *Program) greet(c *config.Config, address string, clouds []director.Clou
 		line("password", "as shown at the first start (`nutshell user passwd admin` sets another)")
 	}
 	line("CA", "sha256:"+ca)
+	if len(git) > 0 {
+		line("git", "ssh://git@"+git[0]+"/OWNER/APPLICATION   (`nutshell key add FILE.pub` first)")
+	}
 	line("cloud", strings.Join(kinds, ", "))
 	line("data", c.DataDir)
 	if host != "" && !net.ParseIP(host).IsLoopback() {

@@ -19,6 +19,7 @@ import (
 	"nutshell/cloud"
 	"nutshell/roles/api"
 	"nutshell/roles/director/codestore"
+	"nutshell/roles/director/gitserver"
 	"nutshell/roles/internal/auth"
 	"nutshell/roles/internal/httpapi"
 	"nutshell/roles/internal/metrics"
@@ -43,6 +44,7 @@ type Config struct {
 	UI     fs.FS // built pages; nil: none
 	Binary string
 	Limits Limits
+	Git    GitConfig
 	// Metrics bounds the history of what instances measured; zero fields get defaults.
 	Metrics MetricsConfig
 	Now     func() time.Time
@@ -94,26 +96,30 @@ type Director struct {
 	limits       *auth.Limiter
 	passwords    *auth.Passwords
 	live         *live
+	git          *gitserver.Server
 	metrics      *metrics.Store
 	own          *metrics.Own // figures of this process
 	installation string
 	password     string // of the first admin, until it was handed out
 
-	ctx     context.Context // ends when the director does
-	end     context.CancelFunc
-	waits   context.Context // ends when no more requests are answered: who waits for news is sent away
-	endWait context.CancelFunc
-	work    sync.WaitGroup // everything that runs beside requests
-	mu      sync.Mutex
-	running map[string]context.CancelCauseFunc // director-run operations by id
-	closed  bool                               // Close was called: nothing new begins
-	halted  bool                               // Shutdown was called: nothing new is launched
-	address []string                           // host:port where we listen
-	binary  func() (string, error)             // sha256 of our own executable
-	blobs   sync.RWMutex                       // uploads read, the removal of blobs writes
-	garbage []string                           // blobs that may not be needed any more
-	readers chan struct{}                      // full of those who read archives through
-	known   sync.Map                           // passwords that were right a moment ago
+	ctx        context.Context // ends when the director does
+	end        context.CancelFunc
+	waits      context.Context // ends when no more requests are answered: who waits for news is sent away
+	endWait    context.CancelFunc
+	work       sync.WaitGroup // everything that runs beside requests
+	mu         sync.Mutex
+	running    map[string]context.CancelCauseFunc // director-run operations by id
+	closed     bool                               // Close was called: nothing new begins
+	halted     bool                               // Shutdown was called: nothing new is launched
+	address    []string                           // host:port where we listen
+	pushing    sync.Map                           // a lock for each application, while code versions are made of a push
+	gitAddress []string                           // host:port where the git server listens
+	gitProblem string                             // why it does not
+	binary     func() (string, error)             // sha256 of our own executable
+	blobs      sync.RWMutex                       // uploads read, the removal of blobs writes
+	garbage    []string                           // blobs that may not be needed any more
+	readers    chan struct{}                      // full of those who read archives through
+	known      sync.Map                           // passwords that were right a moment ago
 }
 
 // New opens the data directory and everything in it. It starts nothing.
@@ -155,6 +161,9 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	if err := d.openSecrets(ctx); err != nil {
+		return err
+	}
+	if err := d.openGit(); err != nil {
 		return err
 	}
 	if err := d.openClouds(); err != nil {

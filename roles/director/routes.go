@@ -53,6 +53,10 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, "/tokens", "token.create", httpapi.User, short, "Make an API token", d.createToken).Status(http.StatusCreated),
 		httpapi.On(del, "/tokens/{id}", "token.delete", httpapi.User, short, "Revoke an API token", d.deleteToken),
 
+		httpapi.On(get, "/keys", "key.list", httpapi.User, short, "Your public keys for git", d.listKeys),
+		httpapi.On(post, "/keys", "key.create", httpapi.User, short, "Add public keys for git", d.addKeys).Status(http.StatusCreated),
+		httpapi.On(del, "/keys/{id}", "key.delete", httpapi.User, short, "Revoke a public key", d.deleteKey),
+
 		httpapi.On(get, "/clouds", "cloud.list", httpapi.User, called, "Clouds and whether they are ready", d.listClouds),
 		httpapi.On(get, "/kinds", "kind.list", httpapi.User, short, "Kinds of services", d.listKinds),
 		httpapi.On(get, "/kinds/{kind}", "kind.get", httpapi.User, short, "One kind of service", d.getKind),
@@ -67,6 +71,8 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, app+"/stop", applicationStop, httpapi.User, short, "Stop an application and keep all it holds", d.stopApplication).Status(http.StatusAccepted),
 		httpapi.On(get, app+"/history", "application.history", httpapi.User, short, "States of an application", d.applicationHistory),
 		httpapi.On(get, app+"/log", "application.log", httpapi.User, transfer, "The manager's log", d.applicationLog),
+
+		httpapi.On(get, app+"/repository", "repository.get", httpapi.User, short, "The git repository of an application", d.getRepository),
 
 		httpapi.On(get, "/services", "service.list_all", httpapi.User, short, "Services of all your applications", d.listServices),
 		httpapi.On(get, services, "service.list", httpapi.User, short, "Services of an application", d.listApplicationServices),

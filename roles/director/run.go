@@ -323,6 +323,7 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 				return err
 			}
 		}
+		t.After(func() { d.dropRepository(a.ID) })
 		return t.DeleteApplication(ctx, a)
 	}
 	if err := d.moveServices(ctx, t, a.ID, api.Stopped, "the application was stopped", func(s store.Service) bool { return s.State != api.Init }); err != nil {

@@ -25,6 +25,7 @@ func (d *Director) Handler() http.Handler { return d.http }
 type Listening struct {
 	d         *Director
 	listeners []net.Listener
+	git       []net.Listener
 }
 
 // Listen takes the ports, so that a caller knows they are taken before
@@ -60,6 +61,11 @@ func (d *Director) Listen(ctx context.Context) (*Listening, error) {
 			continue
 		}
 		l.listeners = append(l.listeners, n)
+	}
+	var err error
+	if l.git, err = d.listenGit(ctx); err != nil {
+		l.close()
+		return nil, err
 	}
 	if len(l.listeners) == 0 {
 		return nil, &api.Error{Code: api.CodeInvalid, Op: "listen", Message: "no address to listen on is configured", Fields: []string{"listen"}}
@@ -97,7 +103,7 @@ func (l *Listening) covers(host string) bool {
 }
 
 func (l *Listening) close() {
-	for _, n := range l.listeners {
+	for _, n := range append(l.listeners, l.git...) {
 		_ = n.Close()
 	}
 }
@@ -120,6 +126,14 @@ func (l *Listening) Serve(ctx context.Context) error {
 	for _, n := range l.listeners {
 		g.Go(func() error { return d.http.Serve(ctx, n, config, 5*time.Second) })
 	}
+	for _, n := range l.git {
+		g.Go(func() error { return d.git.Serve(ctx, n, gitGrace) })
+	}
+	d.goWork(func(ctx context.Context) {
+		if err := d.recoverPushes(ctx); err != nil && ctx.Err() == nil {
+			d.c.Log.Error("pushes that were cut off not looked for", "error", err)
+		}
+	})
 	d.goWork(func(ctx context.Context) { // so that the first list of many is as quick as later ones
 		if _, err := d.store.ServicesJSON(ctx, store.Selection{}, nil); err != nil && ctx.Err() == nil {
 			d.c.Log.Warn("services not read ahead", "error", err)

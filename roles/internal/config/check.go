@@ -31,6 +31,10 @@ func (c *Config) check() error {
 		{"name", each(c.Name, checkHost)},
 		{"default_cloud", c.checkDefaultCloud()},
 		{"upload.max_bytes", atLeast(int64(c.Upload.MaxBytes), 1)},
+		{"git.listen", checkGitListen(c.Git.Listen)},
+		{"git.max_push_bytes", atLeast(int64(c.Git.MaxPushBytes), 1)},
+		{"git.max_file_bytes", atLeast(int64(c.Git.MaxFileBytes), 1)},
+		{"git.max_repository_bytes", atLeast(int64(c.Git.MaxRepositoryBytes), 1)},
 		{"limits.instances_per_application", atLeast(int64(c.Limits.InstancesPerApplication), 1)},
 		{"limits.agent_memory", noneOrAtLeast(c.Limits.AgentMemory, 32<<20)},
 		{"limits.manager_memory", noneOrAtLeast(c.Limits.ManagerMemory, 32<<20)},
@@ -109,6 +113,14 @@ func checkListen(s string) error {
 		return nil
 	}
 	return checkHost(host)
+}
+
+// checkGitListen also takes the one word none.
+func checkGitListen(list []string) error {
+	if len(list) == 1 && list[0] == "none" {
+		return nil
+	}
+	return each(list, checkListen)
 }
 
 func checkHost(s string) error {

@@ -24,6 +24,7 @@ type Config struct {
 	DefaultCloud string   `key:"default_cloud" help:"cloud of applications that name none; the first one if empty"`
 	Limits       Limits   `key:"limits"`
 	Upload       Upload   `key:"upload"`
+	Git          Git      `key:"git"`
 	Edge         Edge     `key:"edge"`
 	Metrics      Metrics  `key:"metrics"`
 	Image        Image    `key:"image"`
@@ -52,6 +53,14 @@ type Limits struct {
 // Upload bounds what users send.
 type Upload struct {
 	MaxBytes Size `key:"max_bytes" default:"2G" help:"size of one uploaded archive"`
+}
+
+// Git is the git server.
+type Git struct {
+	Listen             []string `key:"listen" help:"addresses of the git server, host:port, or none; port 5522 of each address in listen if empty"`
+	MaxPushBytes       Size     `key:"max_push_bytes" default:"2G" help:"size of one push, packed"`
+	MaxFileBytes       Size     `key:"max_file_bytes" default:"1G" help:"size of one file in a push"`
+	MaxRepositoryBytes Size     `key:"max_repository_bytes" default:"8G" help:"size of one application's repository"`
 }
 
 // Metrics says how much of what instances measured is kept.

@@ -45,6 +45,7 @@ type call struct {
 	Principal
 	request string // id, also in the log
 	remote  string
+	host    string // the name or address by which the client reached us
 	key     string // Idempotency-Key
 	body    io.Reader
 	cookie  *http.Cookie // to set with the answer
@@ -73,6 +74,14 @@ func Who(ctx context.Context) Principal {
 func Remote(ctx context.Context) string {
 	if c := callOf(ctx); c != nil {
 		return c.remote
+	}
+	return ""
+}
+
+// Host is the name or address by which the client reached us, without port.
+func Host(ctx context.Context) string {
+	if c := callOf(ctx); c != nil {
+		return c.host
 	}
 	return ""
 }
@@ -169,6 +178,14 @@ func (s *Server) user(ctx context.Context, r *http.Request, remote string) (Prin
 		return s.c.Guard.Session(ctx, cookie.Value)
 	}
 	return Principal{}, unauthorized("you are not signed in")
+}
+
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		return r.Host
+	}
+	return host
 }
 
 func remoteOf(r *http.Request) string {

@@ -209,7 +209,7 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 // ServeHTTP gives each request an id and safe headers, and turns a panic into
 // a problem that names the id.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{request: api.NewID(10), remote: remoteOf(r), path: r.URL.Path}
+	c := &call{request: api.NewID(10), remote: remoteOf(r), host: hostOf(r), path: r.URL.Path}
 	h := w.Header()
 	h.Set("X-Request-Id", c.request)
 	h.Set("X-Content-Type-Options", "nosniff")

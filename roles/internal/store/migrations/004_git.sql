@@ -11,3 +11,22 @@ CREATE TABLE ssh_key (
 	UNIQUE (user, fingerprint)
 ) WITHOUT ROWID;
 CREATE INDEX ssh_key_fingerprint ON ssh_key (fingerprint);
+
+-- What was made of the last push to a repository's default branch.
+CREATE TABLE repository (
+	application INTEGER PRIMARY KEY REFERENCES application (id) ON DELETE CASCADE,
+	head        TEXT NOT NULL, -- the commit that was looked at last
+	pushed      INTEGER NOT NULL,
+	by          TEXT NOT NULL
+);
+
+-- The folder of each service in it.
+CREATE TABLE folder (
+	application INTEGER NOT NULL,
+	service     INTEGER NOT NULL,
+	tree        TEXT NOT NULL,    -- as it was when a version was made of it, or refused
+	version     TEXT NOT NULL,    -- empty where it was refused
+	pending     INTEGER NOT NULL, -- it is still to be activated
+	PRIMARY KEY (application, service),
+	FOREIGN KEY (application, service) REFERENCES service (application, id) ON DELETE CASCADE
+) WITHOUT ROWID;
