@@ -113,7 +113,8 @@ export function hosting(on, { withApp, withService, busy, store, activate }) {
     if (set.some((v) => v.name === 'PATH')) return x.problem(422, 'invalid', 'PATH belongs to the instance and cannot be changed.', { fields: ['PATH'], hint: 'choose another name' });
     const change = () => {
       const now = (x.world.variables.get(key(s)) ?? []).filter((v) => !unset.includes(v.name) && !set.some((w) => w.name === v.name));
-      x.world.variables.set(key(s), [...now, ...set].sort((a, b) => (a.name < b.name ? -1 : 1)));
+      const was = new Set((x.world.variables.get(key(s)) ?? []).filter((v) => v.secret).map((v) => v.name));
+      x.world.variables.set(key(s), [...now, ...set.map((v) => ({ ...v, ...(v.secret || was.has(v.name) ? { secret: true } : {}) }))].sort((a, b) => (a.name < b.name ? -1 : 1)));
     };
     change();
     if (s.state !== 'RUNNING') return { json: s };
@@ -168,6 +169,7 @@ const noise = (t, n) => Math.abs(Math.sin(t * 12.9898 + n * 78.233) * 43758.5453
 const wave = (t, n) => 0.55 + 0.25 * Math.sin(t / 5200 + n) + 0.12 * Math.sin(t / 610 + n * 2) + 0.16 * (noise(Math.floor(t / 15), n) - 0.5);
 
 function graphs(x, s) {
+  if (s.state === 'STOPPED' || s.state === 'INIT') return [];
   const until = seconds(x.query.get('until'), Date.now() / 1000);
   const since = seconds(x.query.get('since'), until - 3600);
   const step = Math.max(5, Math.ceil((until - since) / Number(x.query.get('points') ?? 240) / 5) * 5);
@@ -179,18 +181,20 @@ function graphs(x, s) {
     for (let t = Math.ceil(since / step) * step; t <= until; t += step) if (t >= born && !(t > hole[0] && t < hole[1])) points.push([t, f(t, n)]);
     return { name, ...(labels ? { labels } : {}), points };
   };
-  const graph = (id, title, unit, series) => ({ id, title, unit, since: new Date(since * 1000).toISOString(), until: new Date(until * 1000).toISOString(), step, series: s.state === 'STOPPED' || s.state === 'INIT' ? [] : series });
+  const graph = (id, title, unit, series) => ({ id, title, unit, since: new Date(since * 1000).toISOString(), until: new Date(until * 1000).toISOString(), step, series });
   const each = x.query.get('by') === 'instance';
-  const per = (f) => (each ? all.map((i, n) => line(i.id, f, n + 1, { instance: i.id })) : [line('all', (t) => all.reduce((m, _, n) => m + f(t, n + 1), 0), 0)]);
+  const usual = (f) => (each ? all.map((i, n) => line(i.id, f, n + 1, { instance: i.id })) : [line('mean', f, 1), line('highest', (t) => f(t, 1) * (1.1 + 0.2 * noise(Math.floor(t / 15), 5)), 2)]);
+  const parts = (f) => (each ? all.flatMap((i, n) => i.parts.map((part) => line(`${i.id} ${part}`, f, n + 1, { instance: i.id, part }))) : Object.keys(s.parts).map((part, n) => line(part, (t) => f(t, n) * (4 - n), n, { part })));
   const web = s.kind !== 'generic' && s.kind !== 'helloworld';
   return [
     ...(web ? [
-      graph('requests', 'Requests', '/s', each ? per((t, n) => 46 * wave(t, n)) : [line('2xx', (t) => 182 * wave(t, 1), 1), line('3xx', (t) => 22 * wave(t, 2), 2), line('4xx', (t) => 5 * wave(t, 3), 3), line('5xx', (t) => Math.max(0, 3 * (wave(t, 4) - 0.7)), 4)]),
-      graph('latency', 'Time to answer', 's', [line('p50', (t) => 0.012 + 0.01 * wave(t, 1), 1), line('p95', (t) => 0.06 + 0.05 * wave(t, 2), 2), line('p99', (t) => 0.12 + 0.22 * wave(t, 3), 3)]),
-      graph('errors', 'Failed requests', '%', [line('all', (t) => Math.max(0, 2.2 * (wave(t, 4) - 0.66)), 1)]),
+      graph('requests', 'Requests', '/s', parts((t, n) => 46 * wave(t, n))),
+      graph('status', 'Answers by status', '/s', [line('2xx', (t) => 182 * wave(t, 1), 1), line('3xx', (t) => 22 * wave(t, 2), 2), line('4xx', (t) => 5 * wave(t, 3), 3), line('5xx', (t) => Math.max(0, 3 * (wave(t, 4) - 0.7)), 4)]),
+      graph('latency', 'Time to answer', 's', each ? parts((t, n) => 0.06 + 0.05 * wave(t, n)) : [line('p50', (t) => 0.012 + 0.01 * wave(t, 1), 1), line('p95', (t) => 0.06 + 0.05 * wave(t, 2), 2), line('p99', (t) => 0.12 + 0.22 * wave(t, 3), 3)]),
+      graph('errors', 'Errors', '/s', [line('4xx', (t) => 5 * wave(t, 3), 3), line('5xx', (t) => Math.max(0, 3 * (wave(t, 4) - 0.7)), 4)]),
     ] : []),
-    graph('cpu', 'Processor', '%', per((t, n) => 42 * wave(t, n))),
-    graph('memory', 'Memory', 'B', per((t, n) => 260e6 * (0.7 + 0.3 * wave(t, n)))),
-    ...(web ? [graph('fpm', 'PHP workers', '', [line('busy', (t) => Math.round(9 * wave(t, 6)), 1), line('idle', (t) => Math.round(11 - 7 * wave(t, 6)), 2), line('waiting', (t) => Math.max(0, Math.round(5 * (wave(t, 8) - 0.75))), 3)])] : []),
+    graph('cpu', 'CPU', '%', usual((t, n) => 42 * wave(t, n))),
+    graph('memory', 'Memory', 'B', usual((t, n) => 260e6 * (0.7 + 0.3 * wave(t, n)))),
+    ...(web ? [graph('php', 'PHP processes', '', [line('active', (t) => Math.round(9 * wave(t, 6)), 1), line('idle', (t) => Math.round(11 - 7 * wave(t, 6)), 2), line('waiting requests', (t) => Math.max(0, Math.round(5 * (wave(t, 8) - 0.75))), 3)]), graph('sessions', 'Sessions', '', [line('', (t) => Math.round(300 * wave(t, 7)), 7)])] : []),
   ];
 }

@@ -26,7 +26,7 @@ export async function page(browser, size, theme, faults) {
   p.setDefaultTimeout(10_000);
   p.on('console', (m) => {
     // a refused request is written to the console by the browser itself
-    if (m.type() === 'error' && !/status of 4\d\d|status of 5\d\d|ERR_(CONNECTION|INCOMPLETE|EMPTY|NETWORK|SOCKET)/.test(m.text())) faults.push(`console: ${m.text()}`);
+    if (m.type() === 'error' && !/status of 4\d\d|status of 5\d\d|ERR_(CONNECTION|INTERNET|INCOMPLETE|EMPTY|NETWORK|SOCKET)/.test(m.text())) faults.push(`console: ${m.text()}`);
   });
   p.on('pageerror', (e) => faults.push(`page: ${e.message}`));
   p.on('request', (r) => {

@@ -86,6 +86,8 @@ export class Upload {
       if (this.#over(mine)) return;
       this.phase = 'failed';
       this.wrong = problem(e);
+      // the director keeps what may still become a version
+      if (this.wrong.code === 'invalid' && !this.strippable) remember(this.service, null);
     }
   }
 

@@ -1,7 +1,7 @@
 // Graphs as they are drawn: one grid of times for all lines, holes where
 // nothing was measured, and figures as people read them.
 import { bytes } from '../lib/format';
-import type { Graph } from '../lib/hosting';
+import type { Graph, Series } from '../lib/hosting';
 
 /** Columns are what uPlot draws: times, then each line's values; null is a hole. */
 export type Columns = [number[], ...(number | null)[][]];
@@ -55,14 +55,20 @@ function short(v: number): string {
 
 const byName: Record<string, string> = {
   '2xx': '--good', '3xx': '--part-4', '4xx': '--busy', '5xx': '--bad', '1xx': '--idle',
-  p50: '--part-1', p95: '--part-0', p99: '--part-5', busy: '--part-0', idle: '--part-1', waiting: '--bad',
+  p50: '--part-1', p95: '--part-0', p99: '--part-5', mean: '--part-1', highest: '--part-0',
+  active: '--part-0', busy: '--part-0', idle: '--part-1', used: '--part-0', limit: '--idle',
 };
 const palette = ['--part-0', '--part-1', '--part-4', '--part-5', '--part-2', '--part-3'];
 
-/** colour is the name of a line's colour: the same line has the same one everywhere. */
-export function colour(name: string, index: number): string {
-  return byName[name] ?? palette[index % palette.length];
+/** colour is the name of a line's colour: a part has the one it has everywhere. */
+export function colour(s: Series, index: number, parts: string[]): string {
+  const part = parts.indexOf(s.labels?.part ?? '');
+  if (part >= 0 && !s.labels?.instance) return `--part-${part % 6}`;
+  return byName[s.name] ?? palette[index % palette.length];
 }
+
+/** title of a line; one that stands for all has no name. */
+export const titleOf = (s: Series): string => s.name || 'all';
 
 /** when is a time as precise as the range needs it. */
 export function when(seconds: number, range: number): string {
