@@ -48,6 +48,7 @@ type pager struct {
 	templates *template.Template
 	nginx     *web.Nginx
 	fpm       *fpm
+	made      *web.AccessLog // pages
 	sessions
 }
 
@@ -79,7 +80,8 @@ func newPager(m services.Machine, memory int64) (*pager, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), fpm: newFPM(m, t, memory)}
+	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), fpm: newFPM(m, t, memory),
+		made: web.NewAccessLog(web.Backend, filepath.Join(m.Dir("log"), "fpm-access.log"), pageRequest)}
 	p.store = session.NewStore(m, "php/session", p.fpm.dir)
 	return p, nil
 }

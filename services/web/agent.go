@@ -26,8 +26,8 @@ type Config struct {
 	Webs        []Peer          `json:"webs"`
 	Backends    []Peer          `json:"backends"`
 	Former      []Peer          `json:"former,omitempty"` // backends that are about to leave
-	BodyMax     string          `json:"body_max"`     // largest request that proxies let in
-	ReadTimeout int             `json:"read_timeout"` // seconds that proxies wait for a page
+	BodyMax     string          `json:"body_max"`         // largest request that proxies let in
+	ReadTimeout int             `json:"read_timeout"`     // seconds that proxies wait for a page
 
 	// TrustedFront are addresses of fronts, such as the director's edge, whose
 	// word for a client's address and scheme proxies take.
@@ -84,6 +84,7 @@ type Agent struct {
 	templates     *template.Template
 	proxy, static *Nginx
 	site          Link
+	traffic       map[string]*AccessLog // by part
 	denied        deniedDirs
 
 	applying sync.Mutex
@@ -105,7 +106,7 @@ func NewAgent(m services.Machine, p Pager) (*Agent, error) {
 		return nil, err
 	}
 	return &Agent{m: m, pager: p, templates: t, proxy: NewNginx(m, "nginx-proxy", ProxyPort), static: NewNginx(m, "nginx-web", StaticPort),
-		site: Link{Path: filepath.Join(m.Dir("etc"), "site")}}, nil
+		site: Link{Path: filepath.Join(m.Dir("etc"), "site")}, traffic: accessLogs(m.Dir("log"))}, nil
 }
 
 // Apply implements services.Agent: first what makes pages, then what shows
