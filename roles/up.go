@@ -176,7 +176,11 @@ func (p *Program) greet(c *config.Config, address string, git []string, clouds [
 	}
 	line("CA", "sha256:"+ca)
 	if len(git) > 0 {
-		line("git", "ssh://git@"+git[0]+"/OWNER/APPLICATION   (`nutshell key add FILE.pub` first)")
+		at, port, err := net.SplitHostPort(git[0])
+		if ip := net.ParseIP(at); err == nil && ip != nil && ip.IsUnspecified() {
+			at, _, _ = net.SplitHostPort(address)
+		}
+		line("git", "ssh://git@"+net.JoinHostPort(at, port)+"/OWNER/APPLICATION   (`nutshell key add FILE.pub` first)")
 	}
 	line("cloud", strings.Join(kinds, ", "))
 	line("data", c.DataDir)

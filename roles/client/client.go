@@ -215,6 +215,7 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(things, "application", "create, start, stop and look at applications", c.applicationVerbs(), "app"),
 		c.object(things, "service", "services of any kind", c.serviceVerbs(nil)),
 		c.object(things, "operation", "long work: list, follow, cancel, retry", c.operationVerbs(), "op"),
+		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
 		c.object(things, "event", "what changes, as it changes", c.eventVerbs()),
 	}
 	for i, k := range c.kinds {
@@ -229,6 +230,7 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(house, "kind", "the service kinds that the director has", c.kindVerbs()),
 		c.object(house, "audit", "who changed what", c.auditVerbs()),
 		c.object(self, "token", "API tokens", c.tokenVerbs()),
+		c.object(self, "key", "public keys, with which git signs in", c.keyVerbs()),
 	)
 	for _, v := range append(c.loginVerbs(), c.completionVerb()) {
 		v.Category = self
@@ -238,7 +240,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"user", "cloud", "director", "kind", "audit", "token", "login", "logout", "completion"}
+	return []string{"user", "cloud", "director", "kind", "audit", "token", "key", "git", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

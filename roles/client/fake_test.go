@@ -39,6 +39,8 @@ type fake struct {
 	ops      []*api.Operation
 	users    map[string]*api.User
 	tokens   map[string]api.Token // by secret
+	keys     []api.Key
+	nextKey  int
 	asked    []string             // what was to be changed
 	hold     chan struct{}        // operations end when it is closed; nil: at once
 	fail     *api.Error           // what the next operation ends with
@@ -152,6 +154,8 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request, p []string, body [
 		return 200, []api.AuditEntry{{Time: fakeTime, Actor: "admin", From: "127.0.0.1", Action: "application.create", Object: "shop", Result: "ok"}}, nil
 	case p[0] == "users":
 		return f.answerUsers(r, p, read)
+	case p[0] == "keys":
+		return f.answerKeys(r, p, read)
 	case p[0] == "tokens":
 		return f.answerTokens(r, p, read)
 	case p[0] == "operations":

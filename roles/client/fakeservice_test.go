@@ -42,6 +42,8 @@ func (f *fake) answerApplications(w http.ResponseWriter, r *http.Request, p []st
 			}
 		}
 		return 200, full, nil
+	case "GET repository":
+		return 200, fakeRepository(a), nil
 	case "PATCH ":
 		var in api.Rename
 		read(&in)

@@ -45,6 +45,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 	list = append(list, c.scaleVerbs(kind)...)
 	if kind == nil || kind.Code.Accepts {
 		list = append(list, c.codeVerbs(kind)...)
+		list = append(list, c.oldKeyVerbs(kind)...)
 	}
 	list = append(list, c.settingsVerbs(kind)...)
 	of("get-script", "show the startup script", one, getScript)
