@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,8 @@ type cluster struct {
 	log   *slog.Logger
 	now   func() time.Time
 	kick  chan struct{} // others may miss something
+
+	seenAnswering atomic.Int64
 
 	mu      sync.Mutex
 	boot    int64 // tells this process from the one before it

@@ -49,7 +49,7 @@ func (c *cluster) run(ctx context.Context) {
 	}
 }
 
-// ping says hello to all. One that answers again gets what it missed.
+// ping says hello to all and finds out who answers.
 func (c *cluster) ping(ctx context.Context) {
 	c.mu.Lock()
 	self := c.self
@@ -62,9 +62,7 @@ func (c *cluster) ping(ctx context.Context) {
 	for _, r := range list {
 		wg.Go(func() {
 			known, err := r.hello(ctx, self, c.boot) // members that leave, which we were not told of
-			if was := r.suspect.Swap(err != nil); was && err == nil {
-				c.wake()
-			} else if !was && err != nil && ctx.Err() == nil {
+			if was := r.suspect.Swap(err != nil); !was && err != nil && ctx.Err() == nil {
 				c.log.Info("a store does not answer", "instance", r.Instance, "error", err)
 			}
 			if err == nil {
@@ -74,6 +72,11 @@ func (c *cluster) ping(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+	// One that is back gets what it missed; what one that is away kept gets
+	// another copy.
+	if now := c.answering(); c.seenAnswering.Swap(int64(now)) != int64(now) {
+		c.wake()
+	}
 }
 
 func (c *cluster) answeredNow(r *remote) {
