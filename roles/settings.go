@@ -162,7 +162,8 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
 		Layers: images.Layers, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
-		Git: gitConfig(c),
+		Git:  gitConfig(c),
+		Edge: edgeOf(c.Edge),
 		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
 			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
 	return d, clouds, err
@@ -184,6 +185,11 @@ func gitConfig(c *config.Config) director.GitConfig {
 		g.Listen = c.Git.Listen
 	}
 	return g
+}
+
+func edgeOf(e config.Edge) director.EdgeConfig {
+	return director.EdgeConfig{HTTPS: e.HTTPS, HTTP: e.HTTP, Domain: e.Domain, Chain: e.Chain, Key: e.Key, Trusted: e.Trusted, HSTS: e.HSTS,
+		MaxConnections: e.MaxConnections, ACMEDirectory: e.ACMEDirectory, ACMEEmail: e.ACMEEmail, ACMECA: e.ACMECA}
 }
 
 // suiteOf leaves the choice to the image store unless somebody chose.

@@ -64,7 +64,7 @@ func (d *Director) ports() []int {
 			ports = append(ports, port)
 		}
 	}
-	return ports
+	return append(ports, d.c.Edge.ports()...) // applications call each other by the names that people use, too
 }
 
 // closeClouds removes from this machine what clouds keep while we run, such

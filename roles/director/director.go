@@ -44,6 +44,7 @@ type Config struct {
 	UI     fs.FS // built pages; nil: none
 	Binary string
 	Limits Limits
+	Edge   EdgeConfig
 	Git    GitConfig
 	// Metrics bounds the history of what instances measured; zero fields get defaults.
 	Metrics MetricsConfig
@@ -96,6 +97,7 @@ type Director struct {
 	limits       *auth.Limiter
 	passwords    *auth.Passwords
 	live         *live
+	front        *front
 	git          *gitserver.Server
 	metrics      *metrics.Store
 	own          *metrics.Own // figures of this process
@@ -172,6 +174,9 @@ func (d *Director) open(ctx context.Context) error {
 	if err := d.firstUser(ctx); err != nil {
 		return err
 	}
+	if err := d.openFront(); err != nil { //nolint:contextcheck // its connections have contexts of their own
+		return err
+	}
 	fresh := func(h http.Handler) http.Handler { return pki.FreshConnections(d.c.Now, h) }
 	d.http, err = httpapi.New(httpapi.Config{Wrap: fresh, Guard: guard{d}, Routes: d.routes(), UI: d.c.UI, Version: version().Version, Log: d.c.Log, Now: d.c.Now, Answered: d.answered}) //nolint:contextcheck // requests have contexts of their own
 	return err
@@ -228,6 +233,7 @@ func (d *Director) openSecrets(ctx context.Context) error {
 // outlive a director, and the next one adopts them.
 func (d *Director) Close() error {
 	d.finish()
+	d.front.close()
 	var err error
 	if d.metrics != nil {
 		err = d.metrics.Close()

@@ -135,6 +135,7 @@ func (d *Director) desiredOf(ctx context.Context, application int64) (*api.Desir
 					w.Instances = append(w.Instances, i.Instance)
 				}
 			}
+			w.Front = d.sources(w.Instances)
 			out.Services = append(out.Services, w)
 		}
 		return nil
@@ -317,6 +318,9 @@ func (d *Director) terminateInstances(ctx context.Context, in *struct {
 	})
 	if err != nil {
 		return httpapi.None{}, err
+	}
+	if err := d.front.refresh(ctx); err != nil { // no visitor goes where nobody will be
+		d.c.Log.Warn("edge not told of instances that leave", "app", id.Application, "error", err)
 	}
 	return httpapi.None{}, d.terminate(context.WithoutCancel(ctx), rows)
 }

@@ -118,6 +118,11 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(get, service+"/graphs", "service.graphs", httpapi.User, called, "What instances measured, over time", d.graphs),
 		httpapi.On(get, "/metrics", "metrics", httpapi.Admin, called, "Figures of the director and the last of each instance, for Prometheus", d.metricsText),
 
+		httpapi.On(get, "/edge", "edge.get", httpapi.User, short, "Whether services are shown under names of their own", d.getEdge),
+		httpapi.On(get, service+"/sites", "site.list", httpapi.User, short, "Host names of a service", d.listSites),
+		httpapi.On(post, service+"/sites", "site.add", httpapi.User, short, "Give a service a host name, or a host name another certificate", d.addSite).Status(http.StatusCreated),
+		httpapi.On(del, service+"/sites/{name}", "site.remove", httpapi.User, short, "Give a host name up", d.deleteSite),
+
 		httpapi.On(get, "/operations", "operation.list", httpapi.User, short, "Operations, newest first", d.listOperations),
 		httpapi.On(get, "/operations/{id}", "operation.get", httpapi.User, poll, "One operation, perhaps when it has ended", d.getOperation),
 		httpapi.On(post, "/operations/{id}/cancel", "operation.cancel", httpapi.User, short, "Cancel an operation", d.cancel),

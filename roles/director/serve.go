@@ -67,6 +67,10 @@ func (d *Director) Listen(ctx context.Context) (*Listening, error) {
 		l.close()
 		return nil, err
 	}
+	if err := d.front.listen(ctx); err != nil {
+		l.close()
+		return nil, err
+	}
 	if len(l.listeners) == 0 {
 		return nil, &api.Error{Code: api.CodeInvalid, Op: "listen", Message: "no address to listen on is configured", Fields: []string{"listen"}}
 	}
@@ -134,6 +138,8 @@ func (l *Listening) Serve(ctx context.Context) error {
 			d.c.Log.Error("pushes that were cut off not looked for", "error", err)
 		}
 	})
+	g.Go(func() error { return d.front.serve(ctx) })
+	d.goWork(d.front.keep)
 	d.goWork(func(ctx context.Context) { // so that the first list of many is as quick as later ones
 		if _, err := d.store.ServicesJSON(ctx, store.Selection{}, nil); err != nil && ctx.Err() == nil {
 			d.c.Log.Warn("services not read ahead", "error", err)

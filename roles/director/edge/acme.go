@@ -37,6 +37,7 @@ type magic struct {
 	now    func() time.Time
 	ctx    context.Context
 	cancel context.CancelFunc
+	once   sync.Once
 
 	mu    sync.Mutex
 	names map[string]context.CancelFunc
@@ -158,5 +159,5 @@ func (m *magic) challenges(next http.Handler) http.Handler {
 
 func (m *magic) stop() {
 	m.cancel()
-	m.cache.Stop()
+	m.once.Do(m.cache.Stop) // it cannot be stopped twice
 }
