@@ -15,6 +15,7 @@ import (
 	"nutshell/roles"
 	"nutshell/services/generic"
 	"nutshell/services/helloworld"
+	"nutshell/services/java"
 	"nutshell/services/php"
 )
 
@@ -30,6 +31,7 @@ func run(args []string) int {
 
 	p.Services.Register(generic.Kind())
 	p.Services.Register(helloworld.Kind())
+	p.Services.Register(java.Kind())
 	p.Services.Register(php.Kind())
 
 	return p.Main(ctx, args)

@@ -199,13 +199,14 @@ func (p *pager) Check(ctx context.Context, c web.Config, root web.Root) error {
 	}
 	cause, lines := rootCause(p.tomcats.logSince(before))
 	if cause != "" {
-		problem += ": " + api.Shorten(cause)
+		problem += ": " + brief(cause)
 	}
 	return &api.Error{Code: api.CodeInvalid, Op: "check", Object: "version " + root.Version + ", page " + s.Path, Message: problem, LogTail: lines,
 		Hint: "mend the application, or set health_path to a page that works without further set-up"}
 }
 
-// page asks a Tomcat for the health page as a visitor would.
+// page asks a Tomcat for the health page, by a way that is not counted: a page
+// that hangs must not keep its Tomcat.
 func (t *tomcats) page(ctx context.Context, name string, s settings) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.m.Address()+s.Path, nil)
 	if err != nil {
@@ -213,7 +214,7 @@ func (t *tomcats) page(ctx context.Context, name string, s settings) (int, error
 	}
 	req.Header.Set("User-Agent", "Nutshell health check")
 	req.Header.Set("X-Real-IP", t.m.Address())
-	resp, err := over(t.socket(name), s.Patience()).Do(req)
+	resp, err := over(t.status(name), s.Patience()).Do(req)
 	if err != nil {
 		return 0, err
 	}

@@ -80,7 +80,7 @@ func (t *tomcats) failed(ctx context.Context, s server, before int64, seen error
 	case strings.Contains(text, "OutOfMemoryError"):
 		e.Message, e.Hint = "the application does not start: it needs more memory", "raise the setting heap, or use larger instances"
 	case cause != "":
-		e.Message = "the application does not start: " + api.Shorten(cause)
+		e.Message = "the application does not start: " + brief(cause)
 	case strings.Contains(seen.Error(), "not ready in time"), errors.Is(seen, context.DeadlineExceeded):
 		e.Message, e.Hint = "the application has not started in time", "see the log "+tomcatLog+", or raise start_timeout"
 	default:
@@ -91,9 +91,25 @@ func (t *tomcats) failed(ctx context.Context, s server, before int64, seen error
 
 var (
 	causeLine = regexp.MustCompile(`^\s*(?:Caused by: )?((?:[A-Za-z_][A-Za-z0-9_$]*\.)+[A-Za-z_][A-Za-z0-9_$]*(?:Exception|Error|Failure|Throwable)(?:: .*)?)$`)
+	stamped   = regexp.MustCompile(`^[0-9]{2}-[A-Z][a-z]{2}-[0-9]{4} `)
 	severe    = regexp.MustCompile(`^\S+ \S+ SEVERE `)
 	frame     = regexp.MustCompile(`^\s+(?:at |\.\.\. \d+ more)`)
 )
+
+// brief bounds a message of the application without losing what it says.
+func brief(s string) string {
+	const most = 200
+	s = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, s), "?")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
 
 // rootCause finds what a stack trace goes back to, and the lines that tell of
 // it: those of the trace without most of its frames.
@@ -120,6 +136,11 @@ func rootCause(text string) (cause string, lines []string) {
 			if frames++; frames <= 2 {
 				lines = append(lines, l)
 			}
+		case stamped.MatchString(l):
+			frames = reasonLines // what follows belongs to something else
+		case found && frames < reasonLines && strings.TrimSpace(l) != "": // a message of several lines
+			frames++
+			lines = append(lines, l)
 		}
 	}
 	if len(lines) == 0 {

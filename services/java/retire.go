@@ -98,44 +98,78 @@ func (t *tomcats) forget(wanted map[string]bool) {
 	}
 }
 
+// end is a Tomcat's end under way.
+type end struct {
+	done   chan struct{}
+	spared bool // it is wanted again
+	begun  bool // it is too late for that
+}
+
+// spare keeps a Tomcat from its end, or waits until it is over.
+func (t *tomcats) spare(ctx context.Context, name string) error {
+	t.mu.Lock()
+	e := t.retiring[name]
+	late := e != nil && e.begun
+	if e != nil {
+		e.spared = true
+	}
+	t.mu.Unlock()
+	if !late {
+		return nil
+	}
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // retire ends a former Tomcat when it has no requests left, or when each of
 // them has had its time, and closes the channel then.
 func (t *tomcats) retire(name string, patience time.Duration) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if ended := t.retiring[name]; ended != nil {
-		return ended
+	if e := t.retiring[name]; e != nil {
+		e.spared = false
+		return e.done
 	}
-	ended := make(chan struct{})
-	t.retiring[name] = ended
+	e := &end{done: make(chan struct{})}
+	t.retiring[name] = e
 	go func() {
-		defer close(ended)
+		defer close(e.done)
 		ctx, cancel := context.WithTimeout(context.Background(), patience+time.Minute)
 		defer cancel()
-		end := time.Now().Add(patience)
-		for idle := 0; idle < 3 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) { // three looks: a request may be between accept and being counted
-			s, err := t.look(ctx, name)
-			if err == nil && s.Busy > 0 {
-				idle = 0
-				continue
-			}
-			idle++
-		}
+		t.idle(ctx, name, time.Now().Add(patience))
 		t.mu.Lock()
-		again := false
-		for _, s := range t.current {
-			again = again || s.Name == name
+		if e.spared {
+			delete(t.retiring, name)
+			t.mu.Unlock()
+			return
 		}
-		delete(t.retiring, name)
+		e.begun = true
 		t.mu.Unlock()
-		if again {
-			return // somebody has gone back to it meanwhile
-		}
 		if err := t.end(ctx, name); err != nil {
 			t.m.Log().Warn("former Tomcat not ended", "process", name, "error", err)
 		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.retiring, name)
 	}()
-	return ended
+	return e.done
+}
+
+// idle waits until a Tomcat has no requests. It looks three times, because one
+// may be between being accepted and being counted.
+func (t *tomcats) idle(ctx context.Context, name string, until time.Time) {
+	for looks := 0; looks < 3 && time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		s, err := t.look(ctx, name)
+		if err == nil && s.Busy > 0 {
+			looks = 0
+			continue
+		}
+		looks++
+	}
 }
 
 func (t *tomcats) end(ctx context.Context, name string) error {

@@ -22,6 +22,7 @@ type sessions struct {
 	mu       sync.Mutex
 	instance string
 	backends []session.Peer // as the last configuration had them
+	former   []session.Peer // leave, and hand over what they have
 	stopping bool
 }
 
@@ -33,11 +34,17 @@ func (s *sessions) told(c api.AgentConfig) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instance, s.backends, s.stopping = c.Instance.ID, nil, false
-	for _, b := range conf.Backends {
-		s.backends = append(s.backends, session.Peer{Instance: b.Instance, Address: b.Address, Port: api.RealPort(b.Address, session.Port)})
-	}
+	s.instance, s.backends, s.former, s.stopping = c.Instance.ID, stores(conf.Backends), stores(conf.Former), false
 	return nil
+}
+
+// stores are those of the backends.
+func stores(backends []web.Peer) []session.Peer {
+	var list []session.Peer
+	for _, b := range backends {
+		list = append(list, session.Peer{Instance: b.Instance, Address: b.Address, Port: api.RealPort(b.Address, session.Port)})
+	}
+	return list
 }
 
 func (s *sessions) closing() {
@@ -52,7 +59,7 @@ func (p *pager) ensureStore(ctx context.Context, s settings) (socket string, err
 		return "", p.store.Stop(ctx)
 	}
 	p.mu.Lock()
-	m := session.Membership{Self: session.Peer{Instance: p.instance, Address: p.m.Address(), Port: p.m.Port(session.Port)}, Members: slices.Clone(p.backends), Limit: storeLimit(p.memory)}
+	m := session.Membership{Self: session.Peer{Instance: p.instance, Address: p.m.Address(), Port: p.m.Port(session.Port)}, Members: slices.Clone(p.backends), Former: slices.Clone(p.former), Limit: storeLimit(p.memory)}
 	p.mu.Unlock()
 	if err := p.tomcats.prepare(); err != nil { // makes the directory of sockets
 		return "", err

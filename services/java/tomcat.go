@@ -42,7 +42,7 @@ type tomcats struct {
 
 	mu       sync.Mutex
 	current  map[string]server // by version
-	retiring map[string]chan struct{}
+	retiring map[string]*end   // by name
 }
 
 // server is one Tomcat.
@@ -73,7 +73,7 @@ type seen struct {
 }
 
 func newTomcats(m services.Machine, t *template.Template, memory int64) *tomcats {
-	ts := &tomcats{m: m, templates: t, memory: memory, dir: m.Dir("run"), current: map[string]server{}, retiring: map[string]chan struct{}{}}
+	ts := &tomcats{m: m, templates: t, memory: memory, dir: m.Dir("run"), current: map[string]server{}, retiring: map[string]*end{}}
 	// The kernel takes 107 bytes for the path of a socket.
 	if len(ts.dir)+len("/j/"+tomcatPrefix+"code-abcdefgh-abcdef-agent.sock") > 103 {
 		sum := sha256.Sum256([]byte(ts.dir))
@@ -108,6 +108,9 @@ func (t *tomcats) ensure(ctx context.Context, s server, conf settings, env []api
 	}
 	d.Name, d.Base, d.Socket, d.Status = s.Name, t.base(s.Name), t.socket(s.Name), t.status(s.Name)
 	if err := t.write(s, d); err != nil {
+		return s, err
+	}
+	if err := t.spare(ctx, s.Name); err != nil {
 		return s, err
 	}
 	before := t.logEnd()
