@@ -133,7 +133,7 @@ await step('an upload goes on while other pages are looked at, and heals after a
   const { sha256 } = await api(`${php}/versions`).then((v) => v[0]);
   await link(6_000_000);
   await p.locator('input[type=file]').setInputFiles(archive('healed.tar.gz', 20_000_000));
-  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45);
+  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45, null, { timeout: 30_000 });
   await link(0);
   await p.getByText('It goes on by itself').waitFor();
   await shoot(p, 'state-upload-lost');
@@ -151,7 +151,7 @@ await step('after a reload the same file is chosen again, and only the rest is s
   await link(3_000_000);
   const file = archive('resumed.tar.gz', 24_000_000);
   await p.locator('input[type=file]').setInputFiles(file);
-  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45);
+  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45, null, { timeout: 30_000 });
   await p.reload();
   await p.getByText(/resumed.tar.gz was broken off: [\d.]+ MB of 22.9 MB/).waitFor();
   await shoot(p, 'state-upload-broken');
@@ -172,9 +172,10 @@ await step('a version that fails its check is told with the lines of its log, an
   await p.locator('section.now').getByText('Check version').waitFor();
   await p.getByText(/answered 500 to GET/).first().waitFor({ timeout: 20_000 });
   assert.equal((await api(php)).serving, before);
-  await p.getByRole('link', { name: 'Show the operation' }).first().click();
-  await p.getByRole('region', { name: 'Last lines of the log' }).getByText('undefined function shop_init').waitFor();
+  await p.locator('section.failed').getByRole('region', { name: 'Last lines of the log' }).getByText('undefined function shop_init').waitFor();
   await shoot(p, 'state-check-failed');
+  await p.getByRole('button', { name: 'Put it away' }).click();
+  await p.locator('section.failed').waitFor({ state: 'detached' });
 });
 
 await step('a rollback is one click', async () => {

@@ -48,9 +48,9 @@ export function percent(part: number, whole: number): number {
   return whole > 0 ? Math.min(100, (100 * part) / whole) : 0;
 }
 
-/** sentence begins with a capital, as titles and steps do on a page. */
+/** sentence begins with a capital, as titles and steps do on a page; ids and names of files stay as they are. */
 export function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return /^\S*[-./_]\S*\d|^\S+\.\w/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** full is a text as a whole sentence: kinds and errors begin small and end without a stop. */
