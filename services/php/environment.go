@@ -34,12 +34,14 @@ func environment(m services.Machine, own []api.Variable) ([]api.Variable, error)
 	if len(b) > mostVariables {
 		return nil, api.Invalidf("the startup script leaves %d bytes of variables; %d are allowed", len(b), mostVariables)
 	}
+	n := 0
 	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		n++ // not the line itself: it may hold a secret
 		line := strings.TrimPrefix(strings.TrimSpace(s.Text()), "export ")
 		if name, value, ok := strings.Cut(line, "="); ok && variableName.MatchString(name) && !strings.Contains(value, "\x00") {
 			all[name] = unquote(value)
 		} else if line != "" && !strings.HasPrefix(line, "#") {
-			m.Log().Warn("the startup script leaves a line that is no variable", "line", api.Shorten(name))
+			m.Log().Warn("the startup script leaves a line that is no variable", "line", n)
 		}
 	}
 	for _, v := range own {
