@@ -220,7 +220,12 @@ func (a *Agent) runScript(ctx context.Context, c api.AgentConfig) error {
 	for _, v := range c.Environment {
 		env = append(env, v.Name+"="+v.Value)
 	}
-	env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "MY_IP="+a.c.Address, "IP_PUBLIC="+a.c.Address, "AGENT_ID="+a.c.Identity.Name)
+	// What the script finds out, such as where the database is, it can hand to pages.
+	variables := filepath.Join(a.machine.Dir("etc"), "startup.env")
+	if err := writeAtomic(variables, nil, 0o600); err != nil {
+		return err
+	}
+	env = append(env, "NUTSHELL_ENV="+variables, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "MY_IP="+a.c.Address, "IP_PUBLIC="+a.c.Address, "AGENT_ID="+a.c.Identity.Name)
 	exit, err := a.super.Run(ctx, services.Process{Name: "startup", Argv: []string{"/bin/sh", "-c", `case "$(head -c2 "$1")" in '#!') exec "$1";; *) exec /bin/sh "$1";; esac`, "startup", path},
 		Dir: a.machine.Dir("data"), Log: "startup.log", Describe: "output of the startup script", Env: env})
 	if err != nil {
