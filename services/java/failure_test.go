@@ -23,7 +23,7 @@ const (
 
 // A version that cannot serve is refused with the reason, and nobody sees it.
 func TestFailedVersionLeavesTheOldOneServing(t *testing.T) {
-	w, base := start(t, `{"health_timeout":2,"health_status":"200-399"}`)
+	w, base := start(t, `{"health_timeout":8,"health_status":"200-399"}`)
 	page := map[string]string{"index.jsp": `<%@ page session="false" %>must not be seen`}
 	broken := classes(t, map[string]string{"app/Starter.java": `package app; import jakarta.servlet.*; public class Starter implements ServletContextListener {
 		@Override public void contextInitialized(ServletContextEvent e) { throw new IllegalStateException("cannot start", new java.io.IOException("no database at 192.0.2.1")); } }`})
@@ -40,7 +40,7 @@ func TestFailedVersionLeavesTheOldOneServing(t *testing.T) {
 		{"code-listener", with(page, broken, map[string]string{"WEB-INF/web.xml": webxml + "<listener><listener-class>app.Starter</listener-class></listener></web-app>"}), "java.io.IOException: no database", "IllegalStateException: cannot start"},
 		{"code-fails", map[string]string{"index.jsp": `<% if (true) throw new NullPointerException("nothing here"); %>`}, "status 500: java.lang.NullPointerException: nothing here", "NullPointerException"},
 		{"code-syntax", map[string]string{"index.jsp": `<% this is not Java %>`}, "status 500", "Syntax error"},
-		{"code-hangs", map[string]string{"index.jsp": `<% Thread.sleep(60000); %>`}, "did not answer within 2s", ""},
+		{"code-hangs", map[string]string{"index.jsp": `<% Thread.sleep(60000); %>`}, "did not answer within 8s", ""},
 		{"code-nothing", map[string]string{"page.txt": "no front page"}, "status 404", ""},
 	}
 	seen := startUses(t.Context(), base)

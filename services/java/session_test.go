@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"nutshell/services/java"
 	"nutshell/services/servicetest"
 )
 
@@ -173,5 +172,3 @@ func TestSessionsAreKept(t *testing.T) {
 		t.Error("the log does not tell which attribute cannot be kept")
 	}
 }
-
-var _ = java.Kind
