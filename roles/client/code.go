@@ -6,12 +6,12 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
-	"github.com/cheggaaa/pb/v3"
 	"github.com/urfave/cli/v2"
 
 	"nutshell/roles/api"
@@ -21,98 +21,29 @@ func (c *Client) codeVerbs(kind *api.Kind) []*cli.Command {
 	const one = argApp + " " + argServ
 	versionFlag := &cli.StringFlag{Name: "version", Aliases: []string{"v"}, Usage: "which version (default: the current one)"}
 	return []*cli.Command{
-		examples(c.ofKind(kind, "upload-code", "upload an archive as a new code version", one+" <filename>", onService(uploadCode),
+		examples(c.ofKind(kind, "upload-code", "upload an archive as a new code version (- is stdin)", one+" <filename>", onService(uploadCode),
 			&cli.StringFlag{Name: "description", Usage: "a note for the list"},
 			&cli.BoolFlag{Name: "strip", Usage: "take off the one directory that everything in the archive stands in"},
-			&cli.BoolFlag{Name: "activate", Usage: "activate it at once"}),
+			&cli.BoolFlag{Name: "activate", Usage: "activate it at once"},
+			&cli.StringFlag{Name: "filename", Usage: "the name it has in the list (default: the file's own; stdin when - is sent)"}),
 			"nutshell "+c.objectName(kind)+" upload-code shop 1 site.tar.gz --activate", "nutshell "+c.objectName(kind)+" upload-code shop 1 release.zip --strip --description 'new look'"),
-		c.ofKind(kind, "list-codes", "the code versions; * marks the current one", one, onService(listCodes)),
+		c.ofKind(kind, "list-codes", "the code versions; * marks the current one", one, onService(listCodes),
+			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Usage: "also who made it, when, its size and its SHA-256"}),
 		c.ofKind(kind, "enable-code", "activate a code version", one+" <code_version>", onService(func(r *call, _ api.Application, s api.Service) error {
 			return r.activate(s, r.arg("code_version"))
 		})),
-		c.ofKind(kind, "rollback", "activate the version before the current one, or the one named", one+" [code_version]", onService(rollback)),
+		c.ofKind(kind, "rollback", "activate the version that served before the current one, or the one named", one+" [code_version]", onService(rollback)),
 		c.ofKind(kind, "download-code", "write a code version's archive into this directory", one+" [code_version]", onService(downloadCode), versionFlag,
 			&cli.StringFlag{Name: "to", Usage: "write it to this file"}),
+		c.ofKind(kind, "files", "the files of a code version, as they are unpacked", one+" [code_version]", onService(listFiles)),
+		c.ofKind(kind, "diff", "which files differ between a version and another one (default: the current one)", one+" <code_version> [to_version]", onService(diffCode)),
+		c.ofKind(kind, "code-options", "show or set how many versions are kept, and whether a push activates the version it makes", one, onService(codeOptions),
+			&cli.StringFlag{Name: "keep", Usage: "keep so many of the newest versions, or all"},
+			&cli.StringFlag{Name: c.spell("auto-deploy"), Usage: "on or off"}),
+		c.ofKind(kind, "list-uploads", "uploads that were broken off and can go on", one, onService(listUploads)),
+		c.ofKind(kind, "delete-upload", "give up an upload that was broken off", one+" <upload_id>", onService(deleteUpload)),
 		c.ofKind(kind, "delete-code", "delete a code version that is not the current one", one+" <code_version>", onService(deleteCode)),
 	}
-}
-
-// upload is an archive on its way, with the size that the server wants to
-// know before it begins.
-type upload struct {
-	io.Reader
-	size int64
-	file *os.File
-}
-
-// Close closes the file.
-func (u *upload) Close() error { return u.file.Close() }
-
-func openArchive(name string) (*upload, error) {
-	bad := func(message string, err error) (*upload, error) {
-		return nil, &api.Error{Code: api.CodeInvalid, Op: "upload code", Object: name, Message: message, Err: err,
-			Hint: "upload a tar, tar.gz, tar.bz2, tar.xz, tar.zst or zip archive"}
-	}
-	st, err := os.Stat(name)
-	switch {
-	case err != nil:
-		return bad("", err)
-	case st.IsDir():
-		return bad("it is a directory", nil)
-	case !st.Mode().IsRegular():
-		return bad("it is not a file", nil)
-	case st.Size() == 0:
-		return bad("it is empty", nil)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return bad("", err)
-	}
-	return &upload{Reader: f, size: st.Size(), file: f}, nil
-}
-
-func uploadCode(r *call, _ api.Application, s api.Service) error {
-	name := r.arg("filename")
-	body, err := openArchive(name)
-	if err != nil {
-		return err
-	}
-	bar := r.bar(body.size)
-	if bar != nil {
-		body.Reader = bar.NewProxyReader(body.file)
-	}
-	q := url.Values{"filename": {filepath.Base(name)}}
-	if d := r.String("description"); d != "" {
-		q.Set("description", d)
-	}
-	if r.Bool("strip") {
-		q.Set("strip", "true")
-	}
-	resp, err := r.open(http.MethodPost, servicePath(s)+"/versions?"+q.Encode(), body)
-	if bar != nil {
-		bar.Finish()
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var v api.CodeVersion
-	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
-		return fmt.Errorf("read the answer to the upload: %w", err)
-	}
-	if err := r.made(v, v.ID, "Code version %s uploaded", v.ID); err != nil || !r.Bool("activate") {
-		return err
-	}
-	return r.activate(s, v.ID)
-}
-
-// bar is a progress bar on the terminal, nil where nobody watches.
-func (r *call) bar(size int64) *pb.ProgressBar {
-	if r.g.quiet || !isTerminal(r.o.Stderr) {
-		return nil
-	}
-	bar := pb.New64(size).SetTemplate(pb.Full).Set(pb.Bytes, true).SetWriter(r.o.Stderr)
-	return bar.Start()
 }
 
 func (r *call) versions(s api.Service) ([]api.CodeVersion, error) {
@@ -127,12 +58,19 @@ func listCodes(r *call, _ api.Application, s api.Service) error {
 		return err
 	}
 	t := &table{columns: []string{"current", "codeVersionId", "filename", "description"}, id: 1, none: "No existing code versions."}
+	if r.Bool("long") {
+		t.columns = append(t.columns, "by", "created", "bytes", "files", "sha256")
+	}
 	for _, v := range all {
 		mark := ""
 		if v.Current {
 			mark = "*"
 		}
-		t.add(mark, v.ID, v.Filename, v.Description)
+		row := []string{mark, v.ID, v.Filename, v.Description}
+		if r.Bool("long") {
+			row = append(row, v.By, when(v.Created), strconv.FormatInt(v.Bytes, 10), strconv.Itoa(v.Files), v.SHA256)
+		}
+		t.add(row...)
 	}
 	return r.show(all, t)
 }
@@ -150,16 +88,113 @@ func rollback(r *call, _ api.Application, s api.Service) error {
 	if v := r.arg("code_version"); v != "" {
 		return r.activate(s, v)
 	}
-	all, err := r.versions(s)
+	var now api.Service
+	op, err := r.change(http.MethodPost, servicePath(s)+"/rollback", nil, &now)
 	if err != nil {
 		return err
 	}
-	for i, v := range all { // newest first
-		if v.Current && i+1 < len(all) {
-			return r.activate(s, all[i+1].ID)
+	version := now.Version
+	if op != nil {
+		var b api.Activate
+		if err := json.Unmarshal(op.Request, &b); err != nil {
+			return fmt.Errorf("read what operation %s does: %w", op.ID, err)
+		}
+		version = b.Version
+	}
+	return r.finishSaying(op, version+" is being enabled... ", version+" enabled")
+}
+
+// listFiles shows what a version unpacks to.
+func listFiles(r *call, _ api.Application, s api.Service) error {
+	v, err := r.pickedVersion(s, r.arg("code_version"))
+	if err != nil {
+		return err
+	}
+	var files []api.File
+	if err := r.sendFor(longCall, http.MethodGet, servicePath(s)+"/versions/"+escape(v.ID)+"/files", nil, &files); err != nil {
+		return err
+	}
+	t := &table{columns: []string{"mode", "bytes", "file"}, id: 2, none: "No files."}
+	for _, f := range files {
+		name := f.Path
+		if f.Link != "" {
+			name += " -> " + f.Link
+		}
+		t.add(f.Mode, strconv.FormatInt(f.Bytes, 10), name)
+	}
+	return r.show(files, t)
+}
+
+// longCall bounds calls for which the director reads archives through.
+const longCall = 10 * time.Minute
+
+func diffCode(r *call, _ api.Application, s api.Service) error {
+	to, err := r.pickedVersion(s, r.arg("to_version"))
+	if err != nil {
+		return err
+	}
+	var d api.Difference
+	if err := r.sendFor(longCall, http.MethodGet, servicePath(s)+"/versions/"+escape(to.ID)+"/diff/"+escape(r.arg("code_version")), nil, &d); err != nil {
+		return err
+	}
+	return r.showText(d, func(w io.Writer) {
+		count := map[string]int{}
+		for _, f := range d.Files {
+			count[f.Change]++
+			switch f.Change {
+			case "added":
+				fmt.Fprintf(w, "+ %s (%d bytes)\n", printable(f.Path), f.After)
+			case "removed":
+				fmt.Fprintf(w, "- %s (%d bytes)\n", printable(f.Path), f.Before)
+			default:
+				fmt.Fprintf(w, "* %s (%d to %d bytes)\n", printable(f.Path), f.Before, f.After)
+			}
+		}
+		if d.Omitted > 0 {
+			fmt.Fprintf(w, "… and %d more\n", d.Omitted)
+		}
+		if !r.g.quiet {
+			fmt.Fprintf(w, "from %s to %s: %d added, %d removed, %d changed, %d alike\n", d.From, d.To, count["added"], count["removed"], count["changed"], d.Same)
+		}
+	})
+}
+
+// codeOptions shows or changes what becomes of a service's versions.
+func codeOptions(r *call, _ api.Application, s api.Service) error {
+	var b api.ChangeService
+	switch text := strings.ToLower(r.String(r.spell("auto-deploy"))); text {
+	case "":
+	case "on", "off":
+		on := text == "on"
+		b.AutoDeploy = &on
+	default:
+		return usagef("--%s is on or off, not %s", r.spell("auto-deploy"), api.Shorten(text))
+	}
+	if text := r.String("keep"); text != "" {
+		n, err := strconv.Atoi(text)
+		if text == "all" {
+			n, err = 0, nil
+		}
+		if err != nil {
+			return usagef("--keep is a number of versions or all, not %s", api.Shorten(text))
+		}
+		b.KeepVersions = &n
+	}
+	if b.AutoDeploy != nil || b.KeepVersions != nil {
+		if err := r.send(http.MethodPatch, servicePath(s), b, &s); err != nil {
+			return err
 		}
 	}
-	return &api.Error{Code: api.CodeConflict, Op: "roll back", Object: "service " + s.Name, Message: "there is no version before the current one"}
+	return r.showText(map[string]any{"auto_deploy": s.AutoDeploy, "keep_versions": s.Keep}, func(w io.Writer) {
+		kept, deploy := "all", "off"
+		if s.Keep > 0 {
+			kept = strconv.Itoa(s.Keep)
+		}
+		if s.AutoDeploy {
+			deploy = "on"
+		}
+		pairs(w, "auto-deploy", deploy, "keep", kept)
+	})
 }
 
 func deleteCode(r *call, _ api.Application, s api.Service) error {
@@ -171,16 +206,21 @@ func deleteCode(r *call, _ api.Application, s api.Service) error {
 	return nil
 }
 
+// pickedVersion finds a version, the current one for "".
+func (r *call) pickedVersion(s api.Service, version string) (api.CodeVersion, error) {
+	all, err := r.versions(s)
+	if err != nil {
+		return api.CodeVersion{}, err
+	}
+	return pickVersion(all, version)
+}
+
 func downloadCode(r *call, _ api.Application, s api.Service) error {
 	version := r.arg("code_version")
 	if version == "" {
 		version = r.String("version")
 	}
-	all, err := r.versions(s)
-	if err != nil {
-		return err
-	}
-	v, err := pickVersion(all, version)
+	v, err := r.pickedVersion(s, version)
 	if err != nil {
 		return err
 	}
@@ -238,7 +278,7 @@ func (r *call) save(resp *http.Response, to string) error {
 	defer func() { _ = os.Remove(f.Name()) }()
 	defer func() { _ = f.Close() }()
 	var from io.Reader = resp.Body
-	if bar := r.bar(resp.ContentLength); bar != nil {
+	if bar := r.bar(resp.ContentLength, 0); bar != nil {
 		from = bar.NewProxyReader(from)
 		defer bar.Finish()
 	}

@@ -190,7 +190,7 @@ func (c *Client) argument(ctx context.Context, typed []string, p *parsed) (answe
 	switch name := strings.Trim(names[n], "<>[]."); name {
 	case "app_name_or_id":
 		return c.applicationNames(ctx, typed), false
-	case "serv_name_or_id", "agent_id", "code_version", "name=value", "name":
+	case "serv_name_or_id", "agent_id", "agent_id=weight", "code_version", "to_version", "variable", "name=value", "name":
 		return c.serviceWords(ctx, typed, p, first(), name), false
 	case "service_type":
 		for _, k := range c.kinds {
@@ -248,17 +248,23 @@ func (c *Client) serviceWords(ctx context.Context, typed []string, p *parsed, ap
 	}
 	path += "/" + escape(p.args[1])
 	switch what {
-	case "agent_id":
+	case "agent_id", "agent_id=weight":
 		var nodes []api.Instance
 		c.peek(ctx, typed, path+"/instances", &nodes)
 		for _, n := range nodes {
-			words = append(words, n.ID)
+			words = append(words, n.ID+strings.TrimSuffix(strings.TrimPrefix(what, "agent_id"), "weight"))
 		}
-	case "code_version":
+	case "code_version", "to_version":
 		var versions []api.CodeVersion
 		c.peek(ctx, typed, path+"/versions", &versions)
 		for _, v := range versions {
 			words = append(words, v.ID)
+		}
+	case "variable":
+		var all []api.Variable
+		c.peek(ctx, typed, path+"/environment", &all)
+		for _, v := range all {
+			words = append(words, v.Name)
 		}
 	default:
 		values := map[string]any{}

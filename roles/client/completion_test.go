@@ -42,7 +42,7 @@ func TestComplete(t *testing.T) {
 		{"verbs", "nutshell", []string{"php", "add"}, "add add-nodes"},
 		{"old-verbs", "cps-php", []string{"add"}, "add add_nodes"},
 		{"old-verb-with-dash", "cps-php", []string{"add-n"}, "add_nodes"},
-		{"old-within-new", "nutshell", []string{"cps-php", "list"}, "list list_nodes list_codes list_keys list_agent_logs"},
+		{"old-within-new", "nutshell", []string{"cps-php", "list"}, "list list_nodes list_codes list_uploads list_keys list_agent_logs"},
 		{"applications", "nutshell", []string{"application", "start", ""}, "shop|other shop"},
 		{"services-of-the-kind", "nutshell", []string{"php", "start", "shop", ""}, "php"},
 		{"services-of-all-kinds", "nutshell", []string{"service", "start", "shop", ""}, "php jobs"},

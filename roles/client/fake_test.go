@@ -34,6 +34,9 @@ type fake struct {
 	services []*api.Service
 	versions map[int64][]api.CodeVersion // by service
 	archives map[string][]byte
+	uploads  []*fakeUpload
+	cut      int64 // the next piece of an upload is broken off after so many bytes
+	cuts     int
 	scripts  map[int64]string
 	settings map[int64]map[string]any
 	ops      []*api.Operation
@@ -108,7 +111,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.EscapedPath(), "/api/v1")
 	var body []byte
 	if r.Method != http.MethodGet {
-		body, _ = io.ReadAll(r.Body)
+		body = f.receive(r)
 		shown := strings.TrimSpace(path + " " + string(body))
 		if r.URL.RawQuery != "" {
 			shown = fmt.Sprintf("%s?%s (%d bytes)", path, r.URL.RawQuery, len(body))

@@ -93,6 +93,9 @@ func (f *fake) answerServices(w http.ResponseWriter, r *http.Request, a *api.App
 	if p[1] == "versions" {
 		return f.answerVersions(w, r, s, p, body)
 	}
+	if p[1] == "uploads" {
+		return f.answerUploads(r, s, p, body)
+	}
 	if p[1] == "instances" {
 		return f.answerInstances(w, r, s, p)
 	}
@@ -100,9 +103,17 @@ func (f *fake) answerServices(w http.ResponseWriter, r *http.Request, a *api.App
 	case "GET ":
 		return 200, s, nil
 	case "PATCH ":
-		var in api.Rename
+		var in api.ChangeService
 		read(&in)
-		s.Name = in.Name
+		if in.Name != nil {
+			s.Name = *in.Name
+		}
+		if in.AutoDeploy != nil {
+			s.AutoDeploy = *in.AutoDeploy
+		}
+		if in.KeepVersions != nil {
+			s.Keep = *in.KeepVersions
+		}
 		return 200, s, nil
 	case "DELETE ":
 		return f.operation("service.delete", "delete service "+s.Name, a.ID, s.ID, func() {
@@ -151,7 +162,7 @@ func (f *fake) answerServices(w http.ResponseWriter, r *http.Request, a *api.App
 		}
 		return 200, api.ActResult{Text: text}, nil
 	}
-	return 0, nil, api.NotFoundf("no route %s %s", r.Method, r.URL.Path)
+	return f.answerOptions(r, a, s, p, read)
 }
 
 func (f *fake) addService(a *api.Application, read func(any)) (int, any, error) {
@@ -200,7 +211,7 @@ func (f *fake) answerVersions(w http.ResponseWriter, r *http.Request, s *api.Ser
 	all := f.versions[s.ID]
 	if r.Method == "POST" {
 		v := api.CodeVersion{ID: fmt.Sprintf("code-pw1LK%d", len(all)), Filename: r.URL.Query().Get("filename"), Description: r.URL.Query().Get("description"), Bytes: int64(len(body)), Created: fakeTime}
-		if r.ContentLength != int64(len(body)) {
+		if piped := v.Filename == "stdin" || v.Filename == "piped.zip"; !piped && r.ContentLength != int64(len(body)) {
 			return 0, nil, api.Invalidf("the length was not announced")
 		}
 		f.archives[v.ID] = body
@@ -219,6 +230,10 @@ func (f *fake) answerVersions(w http.ResponseWriter, r *http.Request, s *api.Ser
 	case r.Method == "DELETE":
 		f.versions[s.ID] = slices.Delete(slices.Clone(all), i, i+1)
 		return 204, nil, nil
+	case len(p) > 3 && p[3] == "files":
+		return 200, []api.File{{Path: "index.html", Bytes: 5, Mode: "-rw-r--r--"}, {Path: "old", Mode: "lrwxrwxrwx", Link: "index.html"}}, nil
+	case len(p) > 4 && p[3] == "diff":
+		return 200, api.Difference{From: p[4], To: p[2], Same: 3, Files: []api.FileChange{{Path: "a.txt", Change: "added", After: 1}, {Path: "b.txt", Change: "removed", Before: 2}, {Path: "c.txt", Change: "changed", Before: 3, After: 4}}}, nil
 	case len(p) > 3 && p[3] == "download":
 		w.Header().Set("Content-Disposition", `attachment; filename="../../`+all[i].Filename+`"`)
 		_, _ = w.Write(f.archives[p[2]])

@@ -48,6 +48,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 		list = append(list, c.oldKeyVerbs(kind)...)
 	}
 	list = append(list, c.settingsVerbs(kind)...)
+	list = append(list, c.environmentVerbs(kind)...)
 	of("get-script", "show the startup script", one, getScript)
 	of("set-script", "set the script that new nodes run first (from stdin without a file)", one+" [filename]", setScript)
 	list = append(list, c.logVerbs(kind)...)
