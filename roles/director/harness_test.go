@@ -40,6 +40,7 @@ type house struct {
 	stop   context.CancelFunc
 	served chan error
 	log    *slog.Logger
+	edge   EdgeConfig
 
 	mu     sync.Mutex
 	fail   map[string]error         // operations that managers fail, by kind
@@ -83,8 +84,8 @@ func (h *house) config() Config {
 	drivers.Register("sim", func(cloud.Config) (cloud.Driver, error) { return h.sim, nil })
 	var kinds services.Registry
 	kinds.Register(testKind)
-	return Config{Dir: h.dir, Listen: []string{"127.0.0.1:0"}, Clouds: []CloudConfig{{Name: "default", Driver: "sim"}}, Drivers: &drivers,
-		Services: &kinds, Binary: os.Args[0], Limits: Limits{Instances: 6}, Now: time.Now, Log: h.log}
+	return Config{Dir: h.dir, Listen: []string{"127.0.0.1:0"}, Git: GitConfig{Listen: []string{"127.0.0.1:0"}}, Clouds: []CloudConfig{{Name: "default", Driver: "sim"}}, Drivers: &drivers,
+		Services: &kinds, Binary: os.Args[0], Limits: Limits{Instances: 6}, Edge: h.edge, Now: time.Now, Log: h.log}
 }
 
 // start starts a director on the house's data directory.
@@ -283,10 +284,13 @@ func (c client) service(path string) api.Service {
 	return s
 }
 
+// testPort is where instances of testKind would show pages.
+const testPort = 8088
+
 // testKind has one part that grows and one that does not.
 var testKind = services.Kind{
 	Name: "test", Title: "Test", Summary: "for tests",
-	Parts: []services.Part{{Name: "web", Default: 1, Min: 1, Max: 8}, {Name: "master", Default: 0, Min: 0, Max: 1, Fixed: true}},
+	Parts: []services.Part{{Name: "web", Default: 1, Min: 1, Max: 8, Ports: []api.Port{{Number: testPort, Use: "HTTP", Public: true}}}, {Name: "master", Default: 0, Min: 0, Max: 1, Fixed: true}},
 	Settings: &struct {
 		Memory string `json:"memory" type:"size"`
 		Level  int    `json:"level" min:"1" max:"9"`

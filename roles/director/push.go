@@ -141,7 +141,7 @@ func (d *Director) registerFolder(ctx context.Context, snap *gitserver.Snapshot,
 		to.say("%s: %s is unchanged, as in %s", who, name, known.Version)
 		return nil
 	}
-	v, notes, err := d.folderVersion(ctx, snap, s, tree, user)
+	v, notes, err := d.folderVersion(ctx, snap, s, name, tree, user)
 	folder := store.Folder{Service: s.ID, Tree: tree}
 	var refused *api.Error
 	switch {
@@ -171,7 +171,7 @@ func withoutObject(e *api.Error) string {
 
 // folderVersion stores a folder as a code version. Nothing but an error is
 // left behind if it is refused.
-func (d *Director) folderVersion(ctx context.Context, snap *gitserver.Snapshot, s store.Service, tree, user string) (api.CodeVersion, []string, error) {
+func (d *Director) folderVersion(ctx context.Context, snap *gitserver.Snapshot, s store.Service, name, tree, user string) (api.CodeVersion, []string, error) {
 	d.blobs.RLock() // until the row is there, nothing says that the blob is needed
 	defer d.blobs.RUnlock()
 	read, write := io.Pipe()
@@ -180,7 +180,7 @@ func (d *Director) folderVersion(ctx context.Context, snap *gitserver.Snapshot, 
 	go func() {
 		defer close(ended)
 		var err error
-		notes, err = snap.Archive(tree, write)
+		notes, err = snap.Archive(name, tree, write)
 		_ = write.CloseWithError(err) // whoever reads gets the error
 	}()
 	blob, err := d.code.Put(ctx, read, d.c.Limits.Upload)

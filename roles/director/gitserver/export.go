@@ -79,15 +79,15 @@ func (s *Snapshot) Folder(name string) (tree string, err error) {
 	return "", api.Invalidf("%s is a file, but the code of a service lies in a folder", api.Shorten(name))
 }
 
-// Archive writes a folder as tar.gz: the same folder gives the same bytes. The
+// Archive writes a folder, by its name and tree, as tar.gz: the same folder gives the same bytes. The
 // notes tell what a person should know about it; what they tell of is missing
 // in the archive.
-func (s *Snapshot) Archive(tree string, w io.Writer) (notes []string, err error) {
+func (s *Snapshot) Archive(folder, tree string, w io.Writer) (notes []string, err error) {
 	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
-	x := &export{s: s, tar: tar.NewWriter(z)}
+	x := &export{s: s, shown: folder, tar: tar.NewWriter(z)}
 	if err := x.folder(plumbing.NewHash(tree), ""); err != nil {
 		return nil, err
 	}
@@ -99,6 +99,7 @@ func (s *Snapshot) Archive(tree string, w io.Writer) (notes []string, err error)
 
 type export struct {
 	s     *Snapshot
+	shown string // name of the folder, for people
 	tar   *tar.Writer
 	notes []string
 }
@@ -119,9 +120,12 @@ func (x *export) note(format string, args ...any) {
 // the same folder.
 func epoch() time.Time { return time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) }
 
+// name is where a file is in the repository.
+func (x *export) name(inside string) string { return api.Shorten(path.Join(x.shown, inside)) }
+
 func (x *export) folder(tree plumbing.Hash, under string) error {
 	if strings.Count(under, "/") > maxLevels {
-		return api.Invalidf("%s is more than %d folders deep", api.Shorten(under), maxLevels)
+		return api.Invalidf("%s is more than %d folders deep", x.name(under), maxLevels)
 	}
 	b, err := x.s.o.meta(tree, plumbing.TreeObject)
 	if err != nil {
@@ -130,7 +134,7 @@ func (x *export) folder(tree plumbing.Hash, under string) error {
 	return eachEntry(b, func(e treeEntry) error {
 		name := path.Join(under, e.name)
 		if !utf8.ValidString(e.name) {
-			return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("the name %q is not UTF-8", name), Hint: "rename it with git mv and push again"}
+			return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("the name %q is not UTF-8", path.Join(x.shown, name)), Hint: "rename it with git mv and push again"}
 		}
 		h := &tar.Header{Name: name, ModTime: epoch(), Format: tar.FormatPAX, Mode: 0o644}
 		switch e.mode {
@@ -141,7 +145,7 @@ func (x *export) folder(tree plumbing.Hash, under string) error {
 			}
 			return x.folder(e.hash, name)
 		case filemode.Submodule:
-			x.note("%s is a submodule: its files are in another repository and not in this version", api.Shorten(name))
+			x.note("%s is a submodule: its files are in another repository and not in this version", x.name(name))
 			return nil
 		case filemode.Symlink:
 			return x.link(h, e)
@@ -160,7 +164,7 @@ func (x *export) link(h *tar.Header, e treeEntry) error {
 	to := string(target)
 	inside := path.Join(path.Dir(h.Name), to)
 	if path.IsAbs(to) || inside == ".." || strings.HasPrefix(inside, "../") {
-		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("%s is a symbolic link to %s, outside of the service's folder", api.Shorten(h.Name), api.Shorten(to)),
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("%s is a symbolic link to %s, outside of the service's folder", x.name(h.Name), api.Shorten(to)),
 			Hint: "put the file itself there, or a link that stays in the folder, and push again"}
 	}
 	h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, to, 0o777
@@ -186,7 +190,7 @@ func (x *export) file(h *tar.Header, e treeEntry) error {
 		return err
 	}
 	if bytes.HasPrefix(head.Bytes(), []byte(lfsPointer)) {
-		x.note("%s is a Git LFS pointer, not the file itself: LFS is not supported, commit the file", api.Shorten(h.Name))
+		x.note("%s is a Git LFS pointer, not the file itself: LFS is not supported, commit the file", x.name(h.Name))
 	}
 	return nil
 }
