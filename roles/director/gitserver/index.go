@@ -19,9 +19,10 @@ import (
 
 // Bounds of a pack that are not a matter of taste.
 const (
-	maxObjects = 2_000_000
-	maxMeta    = 64 << 20 // bytes of a commit, tag or tree
-	trailer    = sha1.Size
+	maxObjects  = 2_000_000
+	maxMeta     = 64 << 20  // bytes of a commit, tag or tree
+	maxUnpacked = 128 << 30 // bytes of all objects: a few bytes of delta can make a gigabyte
+	trailer     = sha1.Size
 )
 
 // entry is one object of a pack that comes in.
@@ -49,6 +50,7 @@ type indexer struct {
 	sum     plumbing.Hash
 	index   *idxfile.MemoryIndex
 	held    int64 // bytes of bases in memory
+	all     int64 // bytes of all objects so far
 }
 
 // takeIn reads a pack from in and leaves in as it stands behind it.
@@ -133,8 +135,8 @@ func (x *indexer) readEntries(ctx context.Context, in *bufio.Reader, at func() i
 		if err != nil {
 			return notWhole(err)
 		}
-		if e.size > x.limits.File {
-			return tooLarge("a file in it has "+bytesText(e.size)+", more than %s", bytesText(x.limits.File), "git.max_file_bytes")
+		if err := x.count(e.size); err != nil {
+			return err
 		}
 		switch e.kind {
 		case plumbing.CommitObject, plumbing.TreeObject, plumbing.TagObject:
@@ -168,6 +170,17 @@ func (x *indexer) readEntries(ctx context.Context, in *bufio.Reader, at func() i
 			e.base, x.byHash[e.hash] = -1, n
 		}
 		x.entries = append(x.entries, e)
+	}
+	return nil
+}
+
+// count refuses a file that is too large, and files that are together.
+func (x *indexer) count(size int64) error {
+	if size > x.limits.File {
+		return tooLarge("a file in it has "+bytesText(size)+", more than %s", bytesText(x.limits.File), "git.max_file_bytes")
+	}
+	if x.all += size; x.all > maxUnpacked {
+		return tooLarge("all in it has more than %s", bytesText(maxUnpacked), "")
 	}
 	return nil
 }

@@ -161,8 +161,8 @@ func (w *deltaWalk) apply(packed io.Reader, base step, i int32) (*content, error
 	if want != base.body.size {
 		return nil, damaged("a delta is of another base")
 	}
-	if size > w.x.limits.File {
-		return nil, tooLarge("a file in it has "+bytesText(size)+", more than %s", bytesText(w.x.limits.File), "git.max_file_bytes")
+	if err := w.x.count(size); err != nil {
+		return nil, err
 	}
 	if base.kind != plumbing.BlobObject && size > maxMeta {
 		return nil, tooLarge("a directory in it is larger than %s", bytesText(maxMeta), "")

@@ -70,7 +70,7 @@ func (s *Server) repack(ctx context.Context, id int64) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	const noLimit = 1 << 62
-	x := &indexer{dir: dir, limits: Limits{Push: noLimit, File: noLimit}, inflate: &inflaters{}}
+	x := &indexer{dir: dir, all: -noLimit, limits: Limits{Push: noLimit, File: noLimit}, inflate: &inflaters{}}
 	defer x.close()
 	read, write := io.Pipe()
 	var g errgroup.Group
