@@ -22,6 +22,9 @@ mount --bind "$lists" "$root/var/lib/apt/lists"
 if [ -e /etc/resolv.conf ]; then mount --bind /etc/resolv.conf "$root/etc/resolv.conf"; fi
 cp "$conf" "$root/tmp/apt.conf"
 
+# Java's packages link manual pages, and fail where their directory is left out.
+mkdir -p "$root/usr/share/man/man1"
+
 apt() {
 	chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
 		DEBCONF_NONINTERACTIVE_SEEN=true APT_CONFIG=/tmp/apt.conf http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" \
