@@ -127,6 +127,16 @@ func (c *crew) lookAt(ctx context.Context, i api.Instance) bool {
 	return true
 }
 
+// heardFrom takes note of an answer that somebody else got: an operation may
+// talk to instances for longer than they may be silent.
+func (c *crew) heardFrom(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.members[id]; m != nil {
+		m.heard = c.m.c.Now()
+	}
+}
+
 // sort tells which instances can be counted on, oldest first, and which are
 // lost, that is, silent for too long. What the director calls lost may be
 // starting again this moment, so its word alone takes none away.

@@ -17,8 +17,10 @@ type host struct{ s *service }
 func (h host) Service() api.DesiredService { return h.s.wanted() }
 
 func (h host) Instances() []api.Instance {
-	have, _ := h.s.crew.sort(h.s.m.c.Now())
-	return have
+	have, silent := h.s.crew.sort(h.s.m.c.Now())
+	// During an operation nobody but the kind's half may have asked for a while.
+	// Who does not answer is told by Status.
+	return append(have, silent...)
 }
 
 func (h host) Apply(ctx context.Context, instance string, parts []string, code []api.CodeVersion, config any) error {
@@ -40,6 +42,7 @@ func (h host) Apply(ctx context.Context, instance string, parts []string, code [
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", instance, err)
 	}
+	h.s.crew.heardFrom(instance)
 	h.s.crew.setParts(instance, parts)
 	return nil
 }
@@ -50,7 +53,9 @@ func (h host) Status(ctx context.Context, instance string) (api.AgentStatus, err
 	if err != nil {
 		return status, err
 	}
-	err = h.s.m.agent(i).Do(ctx, http.MethodGet, "/v1/status", nil, &status)
+	if err = h.s.m.agent(i).Do(ctx, http.MethodGet, "/v1/status", nil, &status); err == nil {
+		h.s.crew.heardFrom(instance)
+	}
 	return status, err
 }
 
