@@ -110,10 +110,6 @@ func without(list, other []string) []string {
 // plan checks a scaling and finds out, by the kind's own rules, which
 // instances it starts and ends.
 func (d *Director) plan(kind services.Kind, s store.Service, all []store.Instance, b api.Scale) (map[string]int, services.Layout, error) {
-	parts, err := counts(kind, s.Parts, b)
-	if err != nil {
-		return nil, services.Layout{}, err
-	}
 	have, others := []api.Instance{}, 0
 	for _, i := range all {
 		switch {
@@ -127,10 +123,23 @@ func (d *Director) plan(kind services.Kind, s store.Service, all []store.Instanc
 	if s.Desired == api.GoalStopped {
 		have = nil
 	}
+	var chosen []api.Instance
 	for _, id := range b.Remove {
-		if !slices.ContainsFunc(have, func(i api.Instance) bool { return i.ID == id }) {
+		i := slices.IndexFunc(have, func(i api.Instance) bool { return i.ID == id })
+		if i < 0 {
 			return nil, services.Layout{}, &api.Error{Code: api.CodeInvalid, Op: "scale", Object: "service " + s.Name, Message: "it has no instance " + api.Shorten(id), Fields: []string{"remove"}}
 		}
+		chosen = append(chosen, have[i])
+	}
+	var err error
+	if len(chosen) > 0 && len(b.Add)+len(b.Set) == 0 {
+		if b.Add, err = less(kind, s.Parts, chosen); err != nil {
+			return nil, services.Layout{}, err
+		}
+	}
+	parts, err := counts(kind, s.Parts, b)
+	if err != nil {
+		return nil, services.Layout{}, err
 	}
 	layout, err := kind.Manager(nil).Plan(have, parts, b.Remove)
 	if err != nil {
@@ -139,12 +148,38 @@ func (d *Director) plan(kind services.Kind, s store.Service, all []store.Instanc
 		}
 		return nil, services.Layout{}, err
 	}
+	for _, i := range layout.Have {
+		if slices.Contains(b.Remove, i.ID) {
+			return nil, services.Layout{}, &api.Error{Code: api.CodeInvalid, Op: "scale", Object: "instance " + i.ID, Message: "it would stay: with these counts its " + strings.Join(i.Parts, " and ") + " is needed",
+				Hint: "let the count of what it holds shrink, or name the instance alone", Fields: []string{"remove"}}
+		}
+	}
 	if n := len(layout.Have) + len(layout.Launch) + others; n > d.c.Limits.Instances && len(layout.Launch) > 0 {
 		return nil, services.Layout{}, &api.Error{Code: api.CodeInvalid, Op: "scale", Object: "service " + s.Name,
 			Message: fmt.Sprintf("the application would have %d instances, at most %d are allowed", n, d.c.Limits.Instances),
 			Hint:    "an administrator can raise limits.instances_per_application"}
 	}
 	return parts, layout, nil
+}
+
+// less is by how much counts shrink for chosen instances to go. What there is
+// no less of moves to others.
+func less(kind services.Kind, now map[string]int, chosen []api.Instance) (map[string]int, error) {
+	add := map[string]int{}
+	for _, i := range chosen {
+		shrinks := false
+		for _, p := range kind.Parts {
+			if slices.Contains(i.Parts, p.Name) && !p.Fixed && now[p.Name]+add[p.Name] > p.Min {
+				add[p.Name]--
+				shrinks = true
+			}
+		}
+		if !shrinks {
+			return nil, &api.Error{Code: api.CodeConflict, Op: "scale", Object: "instance " + i.ID, Message: "it holds the last " + strings.Join(i.Parts, " and the last ") + " that there must be",
+				Hint: "add another first", Fields: []string{"remove"}}
+		}
+	}
+	return add, nil
 }
 
 // counts is what the parts' counts become, within the kind's bounds.
