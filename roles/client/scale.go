@@ -37,7 +37,7 @@ func (c *Client) partNames(kind *api.Kind) []string {
 func last(names []string) string { return names[len(names)-1] }
 
 // scaleOptions are names of options that no part can have.
-func scaleOptions() []string { return []string{"cloud", "c", "agent-id", "help", "h"} }
+func scaleOptions() []string { return []string{"cloud", "c", "agent-id", "remove", "help", "h"} }
 
 func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 	const one = argApp + " " + argServ
@@ -63,7 +63,7 @@ func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 		return &cli.StringFlag{Name: "cloud", Aliases: []string{"c"}, Usage: "start new nodes in this cloud"}
 	}
 	leave := func() cli.Flag {
-		return &cli.StringFlag{Name: c.spell("agent-id"), Usage: "let these nodes go first, with commas between"}
+		return &cli.StringFlag{Name: c.spell("agent-id"), Aliases: []string{"remove"}, Usage: "let these nodes go, with commas between; alone, roles shrink by what they hold"}
 	}
 	return []*cli.Command{
 		c.ofKind(kind, "list-nodes", "the nodes of a service", one, onService(listNodes)),
@@ -111,8 +111,8 @@ func addOrRemove(r *call, s api.Service, sign int, doing string) error {
 			want.Add[n] = sign * count
 		}
 	}
-	if len(want.Add) == 0 {
-		want.Add[countName] = sign * max(1, len(want.Remove))
+	if len(want.Add) == 0 && len(want.Remove) == 0 {
+		want.Add[countName] = sign
 	}
 	r.nameCount(s, want.Add)
 	return r.scale(s, want, fmt.Sprintf(doing, r.arg(argServ)))
@@ -169,7 +169,7 @@ func (r *call) changes(s api.Service) (api.Scale, error) {
 		return want, usagef("--count in all cannot stand together with a role's; name the role")
 	}
 	r.nameCount(s, want.Set)
-	if len(want.Add)+len(want.Set) == 0 {
+	if len(want.Add)+len(want.Set)+len(want.Remove) == 0 {
 		return want, usagef("say what to change, e.g. --%s +1", last(r.partNames(r.kind)))
 	}
 	return want, nil
