@@ -175,7 +175,7 @@ func (r *reader) walkZip(ctx context.Context, v visit) error {
 	total := &meter{ctx: ctx, limits: r.limits}
 	for _, f := range z.File {
 		// Archives made on Windows by old programs have backslashes.
-		name := strings.ReplaceAll(f.Name, `\`, "/")
+		name := strings.ReplaceAll(zipName(&f.FileHeader), `\`, "/")
 		if drive.MatchString(name) {
 			return refusef("make the archive again from inside the application's directory", "the name %s is absolute", quote(f.Name))
 		}
