@@ -78,7 +78,7 @@ export class World {
     const s = {
       id, application: a.id, name, kind, state, desired: state === 'RUNNING' ? 'started' : 'stopped', reason: state === 'RUNNING' ? 'everything answers' : '', cloud: 'local',
       parts: { ...Object.fromEntries(k.parts.map((p) => [p.name, p.default])), ...parts },
-      auto_deploy: false, keep_versions: 0,
+      auto_deploy: true, keep_versions: 0,
       settings: Object.fromEntries(k.settings.map((x) => [x.name, x.default])), urls: [], created: ago(minutes + 1), since: ago(minutes),
     };
     this.services.set(`${a.id}/${id}`, s);
@@ -243,7 +243,6 @@ export class World {
       this.version('code-0c93be', 'shop-2.3.7.zip', '', 3_204_551, 60 * 24 * 6, 'admin'),
     );
     php.version = 'code-8f2c1d';
-    php.auto_deploy = true;
     php.keep_versions = 20;
     this.variables.set(`${shop.id}/${php.id}`, [{ name: 'APP_ENV', value: 'production' }, { name: 'DATABASE_URL', value: 'secret', secret: true }, { name: 'MAIL_FROM', value: 'shop@example.org' }, { name: 'STRIPE_KEY', value: 'secret', secret: true }]);
     this.sites.set(`${shop.id}/${php.id}`, [

@@ -25,7 +25,8 @@ copyFileSync(binary, join(dir, 'nutshell'));
 chmodSync(join(dir, 'nutshell'), 0o755);
 if (root) chownSync(dir, nobody, nobody);
 const port = 20000 + Math.floor(Math.random() * 10000);
-const director = spawn(join(dir, 'nutshell'), ['up', '--data-dir', join(dir, 'data'), '--listen', `127.0.0.1:${port}`], {
+const edge = ['--edge-https', `127.0.0.1:${port + 2}`, '--edge-domain', 'apps.example.org'];
+const director = spawn(join(dir, 'nutshell'), ['up', '--data-dir', join(dir, 'data'), '--listen', `127.0.0.1:${port}`, '--git-listen', `127.0.0.1:${port + 1}`, ...edge], {
   stdio: ['ignore', 'pipe', 'inherit'], cwd: dir, env: { PATH: process.env.PATH, HOME: dir, LANG: 'C.UTF-8' }, ...(root ? { uid: nobody, gid: nobody } : {}),
 });
 let said = '';
@@ -45,7 +46,7 @@ let status = 1;
 if (password) {
   const php = existsSync('/usr/sbin/nginx') && readdirSync('/usr/sbin').some((f) => f.startsWith('php-fpm'));
   if (!php) console.log('skip the PHP site: nginx or php-fpm is missing');
-  status = await test({ NUTSHELL_URL: `https://127.0.0.1:${port}`, NUTSHELL_PASSWORD: password, ...(php ? { NUTSHELL_E2E_PHP: '1' } : {}) });
+  status = await test({ NUTSHELL_URL: `https://127.0.0.1:${port}`, NUTSHELL_PASSWORD: password, ...(php ? { NUTSHELL_E2E_PHP: '1', NUTSHELL_E2E_EDGE: '1' } : {}) });
 } else console.error('nutshell up did not get ready:\n' + said);
 if (director.exitCode === null) {
   director.kill('SIGINT');

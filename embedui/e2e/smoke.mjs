@@ -1,12 +1,8 @@
 // The life of an application, driven by the pages alone, against any director:
 //   NUTSHELL_URL=https://127.0.0.1:5555 NUTSHELL_PASSWORD=… NUTSHELL_E2E_PHP=1 node e2e/smoke.mjs
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { get } from 'node:http';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { base, open, page, shoot, signIn } from './browser.mjs';
+import { base, open, page, shoot } from './browser.mjs';
+import { php } from './site.mjs';
 
 const faults = [];
 const browser = await open();
@@ -21,81 +17,6 @@ async function step(name, work) {
   console.log(`ok   ${name} (${Date.now() - began} ms)`);
 }
 const running = (of) => of.locator('.page-head .tag', { hasText: 'Running' }).waitFor(long);
-
-async function answers(url, text) {
-  for (let i = 0; i < 100; i++) {
-    const page = await new Promise((done) => {
-      // not fetch, which refuses some ports as browsers do
-      get(url, (r) => {
-        let text = '';
-        r.on('data', (d) => (text += d)).on('end', () => done(text));
-      }).on('error', () => done(''));
-    });
-    if (page.includes(text)) return;
-    await new Promise((r) => setTimeout(r, 100));
-  }
-  throw new Error(`${url} does not answer with ${text}`);
-}
-const made = [];
-function site(text) {
-  const dir = mkdtempSync(join(tmpdir(), 'nutshell-site-'));
-  made.push(dir);
-  writeFileSync(join(dir, 'index.php'), `<?php echo "${text} ", 6 * 7;`);
-  execFileSync('tar', ['czf', join(dir, text + '.tar.gz'), '-C', dir, 'index.php']);
-  return join(dir, text + '.tar.gz');
-}
-async function php() {
-  await p.getByRole('navigation', { name: 'Where you are' }).getByRole('link', { name: app }).click();
-  await p.getByRole('link', { name: 'Add a service' }).click();
-  await p.locator('label', { has: p.locator('input[value=php]') }).click();
-  await p.locator('main').getByRole('button', { name: /^Add / }).click();
-  await p.getByRole('heading', { name: 'php', level: 1 }).waitFor();
-  let url = '';
-  await step('php: upload, start, and the page answers', async () => {
-    await p.locator('input[type=file]').setInputFiles(site('first'));
-    await p.getByText('first.tar.gz was stored').waitFor();
-    await p.locator('.page-head').getByRole('button', { name: 'Start' }).click();
-    await running(p);
-    url = await p.locator('.url a').getAttribute('href', long);
-    await answers(url, 'first 42');
-    await shoot(p, 'php-runs');
-  });
-  await step('php: a second version serves, and one click rolls back', async () => {
-    await p.locator('input[type=file]').setInputFiles(site('second'));
-    await p.getByText('second.tar.gz was stored').waitFor();
-    await answers(url, 'second 42');
-    await p.locator('section.now').waitFor({ state: 'detached' });
-    await p.getByRole('button', { name: /^Roll back to/ }).click();
-    await answers(url, 'first 42');
-    await p.locator('section.now').waitFor({ state: 'detached' });
-    await shoot(p, 'php-code');
-  });
-  await step('php: more backends move apart', async () => {
-    await p.getByRole('link', { name: 'Parts and scale' }).click();
-    await p.getByRole('button', { name: 'One Backend more' }).click();
-    await p.getByText('What will happen').waitFor();
-    await shoot(p, 'php-preview');
-    await p.getByRole('button', { name: 'Apply' }).click();
-    await p.getByText('has its new size.').last().waitFor(long);
-    await answers(url, 'first 42');
-    await shoot(p, 'php-scaled');
-  });
-  await step('php: settings, instances and logs', async () => {
-    await p.getByRole('link', { name: 'Settings' }).click();
-    await p.locator('#setting-memory_limit').fill('192M');
-    await p.getByRole('button', { name: 'Review and apply' }).click();
-    await p.getByRole('dialog').getByRole('button', { name: 'Apply' }).click();
-    await p.getByText('works with its new settings').waitFor(long);
-    await shoot(p, 'php-settings');
-    await p.getByRole('link', { name: /^Instances \d/ }).click();
-    await p.getByRole('button', { name: 'Processes' }).first().click();
-    await p.getByText(/pid \d+/).first().waitFor();
-    await shoot(p, 'php-instances');
-    await p.getByRole('link', { name: 'Logs' }).last().click();
-    await p.locator('.choose .button').first().waitFor();
-    await shoot(p, 'php-logs');
-  });
-}
 
 try {
   await step('a wrong password is refused with words', async () => {
@@ -170,7 +91,7 @@ try {
     await p.locator('.page-head .tag', { hasText: 'Stopped' }).waitFor(long);
   });
   // The development director serves no pages, so this part is asked for.
-  if (process.env.NUTSHELL_E2E_PHP) await php();
+  if (process.env.NUTSHELL_E2E_PHP) await php(p, app, step, running);
   await step('delete wants the name typed', async () => {
     await p.getByRole('navigation', { name: 'Where you are' }).getByRole('link', { name: app }).click();
     await p.getByRole('button', { name: 'Delete' }).click();
@@ -186,7 +107,6 @@ try {
   await shoot(p, 'step-failed');
 }
 await browser.close();
-for (const dir of made) rmSync(dir, { recursive: true });
 for (const f of faults) console.log('FAULT', f);
 if (failed) console.log('FAIL', failed.message);
 process.exit(failed || faults.length ? 1 : 0);
