@@ -71,6 +71,7 @@ type sceneKey struct{}
 type scene struct {
 	dir    string
 	listen string // the same at each start, as an operator would have it
+	git    string // the git server's, too
 	cmd    *exec.Cmd
 	log    *os.File
 }
@@ -125,10 +126,10 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: "+driver+"\n"), 0o600))
 	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "nutshell") // testscript puts it first
 	if s.listen == "" {
-		s.listen = freeAddress(ts)
+		s.listen, s.git = freeAddress(ts), freeAddress(ts)
 	}
 	_ = os.Remove(filepath.Join(s.dir, "client.yaml"))
-	s.cmd = exec.Command(program, append([]string{"up", "--config", config, "--data-dir", s.dir, "--listen", s.listen}, args...)...)
+	s.cmd = exec.Command(program, append([]string{"up", "--config", config, "--data-dir", s.dir, "--listen", s.listen, "--git-listen", s.git}, args...)...)
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Dir(s.dir)}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	ts.Check(s.cmd.Start())
