@@ -175,7 +175,7 @@ async function drive(p, app, step, running) {
   await step('php: graphs draw the requests that came', async () => {
     for (let i = 0; i < 60; i++) await ask(url);
     await tab('Graphs');
-    await p.getByRole('img', { name: /^Answers by status: 2xx / }).waitFor(long);
+    await p.getByRole('img', { name: /^Answers by status: 2xx [\d.]/ }).waitFor(long);
     await p.getByRole('img', { name: /^Time to answer: p50 \d/ }).waitFor(long);
     await p.getByRole('img', { name: /^Memory: / }).waitFor(long);
     await shoot(p, 'php-graphs');

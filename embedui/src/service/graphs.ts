@@ -6,8 +6,10 @@ import type { Graph, Series } from '../lib/hosting';
 /** Columns are what uPlot draws: times, then each line's values; null is a hole. */
 export type Columns = [number[], ...(number | null)[][]];
 
-export function columns(g: Graph): Columns {
-  const series = g.series ?? [];
+/** lines are what is worth drawing: answers of class 1xx hardly ever are. */
+export const lines = (g: Graph): Series[] => (g.series ?? []).filter((s) => s.name !== '1xx' || (s.points ?? []).some(([, v]) => v > 0));
+
+export function columns(g: Graph, series: Series[]): Columns {
   const times = new Set<number>();
   for (const s of series) for (const [t] of s.points ?? []) times.add(t);
   const grid = [...times].sort((a, b) => a - b);
