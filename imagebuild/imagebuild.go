@@ -115,10 +115,22 @@ func (s *Store) path(elem ...string) string {
 // base alone. Callers that ask for the same at once share one build, which
 // goes on until the last of them gives up. Progress may be nil.
 func (s *Store) Layers(ctx context.Context, kind string, packages []string, progress func(step string, fraction float64)) ([]string, error) {
+	return s.LayersWith(ctx, kind, packages, nil, progress)
+}
+
+// LayersWith is Layers with a further layer on top, of packages that one
+// service has asked for. Services that ask for the same share it.
+func (s *Store) LayersWith(ctx context.Context, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error) {
 	if progress == nil {
 		progress = func(string, float64) {}
 	}
 	chain, err := chainOf(kind, packages)
+	if err == nil && len(extra) > 0 {
+		var r recipe.Recipe
+		if r, err = recipe.ForKind(kind+"-extra", extra); err == nil {
+			chain = append(chain, r)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -22,14 +22,17 @@ type Kind struct {
 	Name, Title, Summary string
 	Parts                []Part
 	Packages             []string // Debian packages of its image layer
-	Settings             any      // pointer to a struct with defaults in it and tags, see Describe; nil: no settings
-	Actions              []api.Action
-	Code                 api.CodeRules
-	DefaultCode          map[string]string        // files of the version code-default; the file name ends in .sh: executable
-	Check                func(settings any) error // beyond what the tags say; gets a pointer to a filled copy of Settings; may be nil
-	Manager              func(Host) Manager
-	Agent                func(Machine) Agent
-	Tools                map[string]Tool // daemons that come with the kind, see Process.Tool
+	// ExtraPackages are those that a service's settings ask for beside Packages;
+	// may be nil. Instances that were launched before they were asked for lack them.
+	ExtraPackages func(settings json.RawMessage) ([]string, error)
+	Settings      any // pointer to a struct with defaults in it and tags, see Describe; nil: no settings
+	Actions       []api.Action
+	Code          api.CodeRules
+	DefaultCode   map[string]string        // files of the version code-default; the file name ends in .sh: executable
+	Check         func(settings any) error // beyond what the tags say; gets a pointer to a filled copy of Settings; may be nil
+	Manager       func(Host) Manager
+	Agent         func(Machine) Agent
+	Tools         map[string]Tool // daemons that come with the kind, see Process.Tool
 }
 
 // Part is one part of a kind.

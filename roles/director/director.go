@@ -40,7 +40,7 @@ type Config struct {
 	Services     *services.Registry
 	// Layers gives the root file system of a kind's instances; nil where no
 	// cloud needs one.
-	Layers func(ctx context.Context, kind string, packages []string, progress func(step string, fraction float64)) ([]string, error)
+	Layers func(ctx context.Context, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error)
 	UI     fs.FS // built pages; nil: none
 	Binary string
 	Limits Limits

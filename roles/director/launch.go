@@ -198,7 +198,7 @@ func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell pr
 	s := cloud.Spec{Name: r.ID, Group: "a" + strconv.FormatInt(r.Application, 10),
 		Limits: cloud.Limits{MemoryBytes: d.c.Limits.AgentMemory, CPUPercent: d.c.Limits.AgentCPU, Processes: d.c.Limits.Processes},
 		Tags:   map[string]string{"application": strconv.FormatInt(r.Application, 10), "service": strconv.FormatInt(r.Service, 10)}}
-	kind, packages := "manager", []string(nil)
+	kind, packages, extra := "manager", []string(nil), []string(nil)
 	if r.Service == 0 {
 		id.Role, s.Limits.MemoryBytes, s.Limits.CPUPercent = api.RoleManager, d.c.Limits.ManagerMemory, 0
 	} else {
@@ -211,13 +211,18 @@ func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell pr
 			return s, err
 		}
 		kind, packages = k.Name, k.Packages
+		if k.ExtraPackages != nil {
+			if extra, err = k.ExtraPackages(row.Settings); err != nil {
+				return s, err
+			}
+		}
 	}
 	if l, ok := p.driver.(cloud.Layered); ok && l.UsesLayers() {
 		if d.c.Layers == nil {
 			return s, &api.Error{Code: api.CodeUnavailable, Message: "this cloud needs images and nobody builds them"}
 		}
 		var err error
-		if s.Layers, err = d.c.Layers(ctx, kind, packages, tell); err != nil {
+		if s.Layers, err = d.c.Layers(ctx, kind, packages, extra, tell); err != nil {
 			return s, err
 		}
 	}

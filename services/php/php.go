@@ -28,7 +28,9 @@ func Kind() services.Kind {
 		Parts:    parts(),
 		Packages: packages(),
 		Settings: defaults(),
-		Check:    checkSettings,
+
+		ExtraPackages: extensionPackages,
+		Check:         checkSettings,
 		Actions: []api.Action{{Name: "get_php_config", Title: "Show PHP configuration", Reads: true,
 			Summary: "Shows the settings that PHP runs with and the code version."}},
 		Code:        api.CodeRules{Accepts: true, Help: "an archive with index.php or index.html at its top; files that the application writes stay on their instance and with their version"},

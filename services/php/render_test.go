@@ -79,6 +79,18 @@ func TestSettings(t *testing.T) {
 		{"timezone-with-blank", `{"timezone":"UTC; x"}`, "timezone"},
 		{"health-path-of-another-host", `{"health_path":"http://example.org/"}`, "health_path"},
 		{"negative-processes", `{"children":-1}`, "children"},
+		{"extension-with-a-line-of-its-own", `{"extensions":["gd\nextension=x"]}`, "extensions"},
+		{"extension-that-is-none", `{"extensions":["fpm"]}`, "extensions"},
+		{"extension-as-an-option", `{"extensions":["--reinstall"]}`, "extensions"},
+		{"extension-both-ways", `{"extensions":["gd","-gd"]}`, "extensions"},
+		{"extension-that-was-not-loaded", `{"extensions":["-imagick"]}`, "extensions"},
+		{"extensions", `{"extensions":["imagick","-gd","gmp"]}`, ""},
+		{"document-root", `{"document_root":"web/public"}`, ""},
+		{"document-root-above", `{"document_root":"../other"}`, "document_root"},
+		{"document-root-absolute", `{"document_root":"/etc"}`, "document_root"},
+		{"document-root-hidden", `{"document_root":".git"}`, "document_root"},
+		{"document-root-for-nginx", `{"document_root":"x;}"}`, "document_root"},
+		{"little-space-for-sessions", `{"session_space":"10K"}`, "session_space"},
 		{"wrong-type", `{"log_errors":"yes"}`, "log_errors"},
 	}
 	k := Kind()
