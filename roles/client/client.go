@@ -218,6 +218,9 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
 		c.object(things, "event", "what changes, as it changes", c.eventVerbs()),
 	}
+	graph := c.graphVerb(nil)
+	graph.Category = things
+	list = append(list, graph)
 	for i, k := range c.kinds {
 		if findCommand(list, sameName(k.Name)) == nil && !slices.Contains(reservedObjects(), sameName(k.Name)) {
 			list = append(list, c.object(kinds, k.Name, k.Summary, c.serviceVerbs(&c.kinds[i])))
@@ -240,7 +243,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"user", "cloud", "director", "kind", "audit", "token", "key", "git", "login", "logout", "completion"}
+	return []string{"user", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

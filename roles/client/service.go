@@ -52,6 +52,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 	of("get-script", "show the startup script", one, getScript)
 	of("set-script", "set the script that new nodes run first (from stdin without a file)", one+" [filename]", setScript)
 	list = append(list, c.logVerbs(kind)...)
+	list = append(list, c.graphVerbs(kind)...)
 	if kind != nil {
 		list = append(list, c.actionVerbs(kind, list)...)
 	}
