@@ -89,6 +89,9 @@ func (l *AccessLog) Samples() ([]api.Sample, error) {
 	err := l.read()
 	var list []api.Sample
 	for i, n := range l.classes {
+		if i == 0 && n == 0 {
+			continue // almost nobody changes protocols
+		}
 		list = append(list, sample("nutshell_http_requests_total", float64(n), "part", l.part, "class", strconv.Itoa(i+1)+"xx"))
 	}
 	list = append(list, sample("nutshell_http_bytes_total", float64(l.bytes), "part", l.part))

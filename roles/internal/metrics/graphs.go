@@ -57,12 +57,19 @@ func (s *Store) Graphs(ctx context.Context, q Query) ([]api.Graph, error) {
 	}
 	graphs, err := s.draw(ctx, db, p, q.ByInstance)
 	done()
-	var broken promql.ErrStorage
-	if errors.As(err, &broken) && ctx.Err() == nil {
+	if unreadable(ctx, err) {
 		p.level.heal(err)
 		return nil, &api.Error{Code: api.CodeUnavailable, Op: "read", Object: "history", Message: "a part of it could not be read and was set aside", Hint: "try again", Err: err}
 	}
 	return graphs, err
+}
+
+// unreadable reports whether a query failed for what is on the disk.
+func unreadable(ctx context.Context, err error) bool {
+	var late promql.ErrQueryTimeout
+	var gone promql.ErrQueryCanceled
+	var much promql.ErrTooManySamples
+	return err != nil && ctx.Err() == nil && !errors.As(err, &late) && !errors.As(err, &gone) && !errors.As(err, &much)
 }
 
 func (s *Store) plan(q Query) plan {
@@ -71,7 +78,7 @@ func (s *Store) plan(q Query) plan {
 	}
 	q.Points = min(q.Points, mostPoints)
 	p := plan{level: s.fine, since: q.Since, until: q.Until}
-	every, least := fineEvery, 4*fineEvery
+	every, least := fineEvery, 3*fineEvery
 	instance, service := `instance!=""`, `instance!=""`
 	if span := q.Until.Sub(q.Since); span > fineSpan || s.c.Now().Sub(q.Since) > s.fine.keep {
 		p.level, every, least = s.coarse, coarseEvery, 3*coarseEvery

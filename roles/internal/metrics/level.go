@@ -21,10 +21,9 @@ import (
 	"nutshell/roles/api"
 )
 
-const (
-	jumpBack = time.Hour // values may be so much older than the newest: the clock was set
-	patience = time.Hour // with older values than that, before the ones from the future are set aside
-)
+// patience is how long values are refused as too old before those from the
+// future, in whose way they are, are set aside.
+const patience = time.Hour
 
 // level is one database.
 type level struct {
@@ -83,27 +82,48 @@ func (l *level) try() (*tsdb.DB, error) {
 	// Sizes for a small machine: the defaults are for millions of series.
 	o.StripeSize, o.HeadChunksWriteBufferSize, o.OutOfOrderCapMax = 512, chunks.MinWriteBufferSize, 32
 	o.IsolationDisabled = true // a query may see half of a post
+	o.NoLockfile = true        // the data directory is locked as a whole
 	o.EnableNativeHistograms = true
-	o.OutOfOrderTimeWindow = jumpBack.Milliseconds()
+	o.OutOfOrderTimeWindow = l.jump().Milliseconds()
 	return tsdb.Open(l.dir, slog.New(quiet{l.log.Handler()}), nil, o, nil)
 }
 
-// setAsideBroken sets aside the blocks that cannot be opened.
-func (l *level) setAsideBroken() {
+// jump is how far the clock may be set back with no value lost. A block ends
+// at a round time, which may be in the future.
+func (l *level) jump() time.Duration { return l.block + time.Hour }
+
+// opened is how a block on the disk looks from outside.
+type opened struct {
+	until int64
+	err   error
+}
+
+// blocks opens each block for a moment.
+func (l *level) blocks() map[string]opened {
+	all := map[string]opened{}
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
-		return // not there yet, or told by opening it
+		return all // not there yet, or told by opening it
 	}
 	for _, e := range entries {
 		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
 			continue
 		}
 		b, err := tsdb.OpenBlock(slog.New(quiet{l.log.Handler()}), filepath.Join(l.dir, e.Name()), nil, nil)
-		if err == nil {
-			err = b.Close()
-		}
 		if err != nil {
-			l.setAside(err, e.Name())
+			all[e.Name()] = opened{err: err}
+			continue
+		}
+		all[e.Name()] = opened{b.MaxTime(), b.Close()}
+	}
+	return all
+}
+
+// setAsideBroken sets aside the blocks that cannot be opened.
+func (l *level) setAsideBroken() {
+	for name, b := range l.blocks() {
+		if b.err != nil {
+			l.setAside(b.err, name)
 		}
 	}
 }
@@ -207,14 +227,14 @@ func (l *level) forgetFuture(now int64) {
 	if l.db == nil {
 		return
 	}
-	names := []string{"wal", "wbl", "chunks_head"}
-	for _, b := range l.db.Blocks() {
-		if b.MaxTime() > now+jumpBack.Milliseconds() {
-			names = append(names, b.Meta().ULID.String())
-		}
-	}
 	if err := l.db.Close(); err != nil {
 		l.log.Warn("history not closed", "directory", l.dir, "error", err)
+	}
+	names := []string{"wal", "wbl", "chunks_head"}
+	for name, b := range l.blocks() {
+		if b.err != nil || b.until > now+l.jump().Milliseconds() {
+			names = append(names, name)
+		}
 	}
 	l.setAside(errors.New("it was written while the clock was ahead"), names...)
 	l.db, l.why = l.try()
