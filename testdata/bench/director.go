@@ -44,7 +44,7 @@ func startDirector(ctx context.Context, binary, data string, port int) (*directo
 	}
 	// It outlives ctx: it is stopped in order, when the measures have tidied up.
 	d.cmd = exec.CommandContext(context.WithoutCancel(ctx), binary, "up")
-	d.cmd.Env = append(os.Environ(), "NUTSHELL_DATA_DIR="+data, "NUTSHELL_LISTEN=:"+strconv.Itoa(port))
+	d.cmd.Env = append(os.Environ(), "NUTSHELL_DATA_DIR="+data, "NUTSHELL_LISTEN=:"+strconv.Itoa(port), "NUTSHELL_GIT_LISTEN=127.0.0.1:0")
 	d.cmd.Stdout, d.cmd.Stderr = out, out
 	// Ctrl-C is ours to pass on, when the measures have tidied up.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -40,6 +40,7 @@ var measures = []measure{
 	{"php", (*bench).phpStart},
 	{"scale", (*bench).scale},
 	{"pages", (*bench).pages},
+	{"push", (*bench).push},
 	{"idle", (*bench).idle},
 	{"list", (*bench).list},
 }
