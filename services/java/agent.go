@@ -51,19 +51,15 @@ type pager struct {
 	tomcats   *tomcats
 	known     known
 	memory    int64
+	made      *web.AccessLog // pages
 	sessions
 }
 
 // pagesData is what the templates in java.tmpl get.
 type pagesData struct {
-	Tomcats           []upstream
-	Selector          string // nginx's word for what tells the version
-	For, Scheme, Port string // nginx's words for the addresses on the way, the scheme and the port that users see
-	Unknown           int    // status for a version that nobody runs here
-	ReadTimeout       int
+	Proxy       bool // pages may be made elsewhere, as the proxy's state says
+	ReadTimeout int
 }
-
-type upstream struct{ Upstream, Match, Socket string }
 
 func newAgent(m services.Machine) services.Agent {
 	memory, _ := strconv.ParseInt(os.Getenv("NUTSHELL_MEMORY"), 10, 64) // absent: not limited
@@ -85,7 +81,8 @@ func newPager(m services.Machine, memory int64) (*pager, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), tomcats: newTomcats(m, t, memory), known: known{m.Dir("public")}, memory: memory}
+	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), tomcats: newTomcats(m, t, memory), known: known{m.Dir("public")}, memory: memory,
+		made: web.NewAccessLog(web.Backend, filepath.Join(m.Dir("log"), accessLog), pageRequest)}
 	p.store = session.NewStore(m, "java/session", p.tomcats.dir)
 	return p, nil
 }
@@ -122,11 +119,12 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 	if !listen {
 		return nil // Settle ends it, when proxies use Tomcat's own sockets
 	}
-	return p.nginx.ServeTemplate(ctx, p.templates, "backend", func(f web.Frame) any {
+	state := web.State{Trust: c.Proxies, Roots: web.Made(p, roots)}
+	return p.nginx.ServeTemplate(ctx, p.templates, "backend", state, func(f web.Frame) any {
 		return struct {
 			web.TierData
 			Pages pagesData
-		}{web.Tier(f, c.Proxies, roots), p.pages(c, true)}
+		}{web.TierData{Frame: f}, pagesData{ReadTimeout: c.ReadTimeout}}
 	})
 }
 
@@ -141,32 +139,20 @@ func (p *pager) Settle(ctx context.Context, c web.Config, roots []web.Root) erro
 	return errors.Join(p.known.keep(roots), p.keepMigrated(roots))
 }
 
-func (p *pager) pages(c web.Config, apart bool) pagesData {
-	d := pagesData{Selector: "$realpath_root", For: "$proxy_add_x_forwarded_for", Scheme: "$scheme", Port: "$server_port", Unknown: 503, ReadTimeout: c.ReadTimeout}
-	if apart {
-		d.Selector, d.For, d.Scheme, d.Port = "$http_x_nutshell_version", "$http_x_forwarded_for", "$http_x_forwarded_proto", "$public_port"
-		d.Unknown = 444 // a worker that does not know the version yet: the proxy asks another
+// Here implements web.Maker.
+func (p *pager) Here(version string) string {
+	if s, ok := p.tomcats.of(version); ok {
+		return p.tomcats.socket(s.Name)
 	}
-	for _, version := range c.Live {
-		s, ok := p.tomcats.of(version)
-		if !ok {
-			continue
-		}
-		match := version
-		if !apart {
-			match = `"~/` + version + `[^/]*$"`
-		}
-		d.Tomcats = append(d.Tomcats, upstream{Upstream: strings.ReplaceAll(s.Name, "-", "_"), Match: match, Socket: p.tomcats.socket(s.Name)})
-	}
-	return d
+	return ""
 }
 
 // Pages implements web.Pager.
 func (p *pager) Pages(c web.Config) (web.Pages, error) {
 	var local, outside strings.Builder
-	d := p.pages(c, false)
-	err := errors.Join(p.templates.ExecuteTemplate(&local, "pages", d), p.templates.ExecuteTemplate(&outside, "tomcats", d))
-	return web.Pages{Local: strings.TrimRight(local.String(), "\n"), Outside: outside.String()}, err
+	d := pagesData{Proxy: true, ReadTimeout: c.ReadTimeout}
+	err := errors.Join(p.templates.ExecuteTemplate(&local, "pages", d), p.templates.ExecuteTemplate(&outside, "here", nil))
+	return web.Pages{Local: strings.TrimRight(local.String(), "\n"), Outside: outside.String(), Sticky: "JSESSIONID"}, err
 }
 
 // Check implements web.Pager: the health page of a version must not fail.
@@ -225,15 +211,9 @@ func (t *tomcats) page(ctx context.Context, name string, s settings) (int, error
 
 // Observe implements web.Pager.
 func (p *pager) Observe(ctx context.Context) (any, error) {
-	p.tomcats.mu.Lock()
-	all := make([]server, 0, len(p.tomcats.current))
-	for _, s := range p.tomcats.current {
-		all = append(all, s)
-	}
-	p.tomcats.mu.Unlock()
 	told := map[string]seen{}
 	var problems []error
-	for _, s := range all {
+	for _, s := range p.tomcats.all() {
 		now, err := p.tomcats.look(ctx, s.Name)
 		switch {
 		case err != nil:

@@ -27,7 +27,7 @@ func Kind() services.Kind {
 	return services.Kind{
 		Name: "java", Title: "Java", Summary: "Hosts Java web applications (servlets, JSP, WebSocket) and static pages; grows by adding backend, web and proxy nodes.",
 		Parts:    parts(),
-		Packages: []string{"nginx-light", "tomcat10-common", "default-jre-headless", "tomcat-jakartaee-migration"},
+		Packages: []string{"nginx-light", "libnginx-mod-http-lua", "tomcat10-common", "default-jre-headless", "tomcat-jakartaee-migration"},
 		Settings: defaults(),
 		Check:    checkSettings,
 		Actions: []api.Action{{Name: "get_java_config", Title: "Show Java configuration", Reads: true,
@@ -35,7 +35,7 @@ func Kind() services.Kind {
 		Code:        api.CodeRules{Accepts: true, Help: "a WAR, or an archive with what a WAR holds at its top: pages and WEB-INF; applications written for javax.servlet are migrated"},
 		DefaultCode: map[string]string{"index.jsp": welcome},
 		Manager: func(h services.Host) services.Manager {
-			return &manager{web.Manager{Host: h, Limits: limits}}
+			return &manager{web.Manager{Host: h, Terms: terms}}
 		},
 		Agent: newAgent,
 		Tools: map[string]services.Tool{"session": session.Serve},
@@ -83,10 +83,10 @@ func (m *manager) Act(_ context.Context, action string, _ map[string]string) (ap
 	return api.ActResult{Text: strings.TrimSpace(b.String()), Result: result}, err
 }
 
-func limits(raw json.RawMessage) (string, int, error) {
+func terms(raw json.RawMessage) (web.Terms, error) {
 	s, err := parseSettings(raw)
 	if err != nil {
-		return "", 0, err
+		return web.Terms{}, err
 	}
-	return s.bodyMax(), s.RequestTimeout, nil
+	return web.Terms{BodyMax: s.bodyMax(), ReadTimeout: s.RequestTimeout, Snippets: s.Snippets}, nil
 }

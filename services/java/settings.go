@@ -30,6 +30,7 @@ type settings struct {
 	Debug          bool     `json:"debug" title:"Debug mode" help:"show stack traces in error pages and look for changed JSP files" restart:"true"`
 	Javax          string   `json:"javax" title:"javax applications" help:"what to do with applications written for Java EE (javax.servlet): migrate them to Jakarta EE, or refuse them" enum:"migrate|refuse"`
 	web.Health
+	web.Snippets
 }
 
 func defaults() *settings {
@@ -91,7 +92,10 @@ func checkSettings(v any) error {
 	if bytesOf(s.MaxRequestSize) < 4<<10 {
 		return invalid("max_request_size", "give at least 4K", "%s is too little for a form", s.MaxRequestSize)
 	}
-	return s.Validate()
+	if err := s.Health.Validate(); err != nil {
+		return err
+	}
+	return s.Snippets.Validate()
 }
 
 // bytesOf reads a size that has passed its pattern.
@@ -145,5 +149,5 @@ func (s settings) threads(memory int64) int {
 	if memory <= 0 {
 		return 200
 	}
-	return int(min(max(memory/(4<<20), 25), 200))
+	return int(min(max(memory/(4<<20), 25), 150)) // two virtual machines must find room among the processes of an instance, too
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,7 @@ import (
 const (
 	tomcatPrefix = "tomcat-"
 	tomcatLog    = "catalina.log"
+	accessLog    = "tomcat-access.log"
 	tomcatHome   = "/usr/share/tomcat10"
 	stopTime     = 20 // seconds for an application to end in order
 )
@@ -149,8 +151,8 @@ func (t *tomcats) name(s server, d tomcatData, env []api.Variable) (string, erro
 	return tomcatPrefix + s.Version + "-" + hex.EncodeToString(sum[:3]), nil
 }
 
-// classPath is Tomcat's, on the loader of the virtual machine, which so can
-// keep classes in an archive from one start to the next.
+// classPath is Tomcat's: with all on the loader of the virtual machine there
+// is one less between it and the application.
 func (t *tomcats) classPath() (string, error) {
 	jars, err := filepath.Glob(tomcatHome + "/lib/*.jar")
 	if err != nil || len(jars) == 0 {
@@ -181,8 +183,8 @@ func (t *tomcats) prepare() error {
 	if st, err := os.Lstat(t.dir); err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
 		return fmt.Errorf("directory %s for sockets is not ours: %w", t.dir, err)
 	}
-	access := filepath.Join(t.m.Dir("log"), "tomcat-access.log")
-	t.m.Supervisor().AddLog("tomcat-access.log", "requests answered by Tomcat: the common format, then milliseconds", access)
+	access := filepath.Join(t.m.Dir("log"), accessLog)
+	t.m.Supervisor().AddLog(accessLog, "requests answered by Tomcat: the common format, then milliseconds", access)
 	file, err := os.OpenFile(access, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
@@ -269,6 +271,13 @@ func (t *tomcats) of(version string) (server, bool) {
 	defer t.mu.Unlock()
 	s, ok := t.current[version]
 	return s, ok
+}
+
+// all are the Tomcats that are needed now.
+func (t *tomcats) all() []server {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.current))
 }
 
 func writeAtomic(path string, b []byte, mode os.FileMode) error {

@@ -35,6 +35,9 @@ public final class Door extends ValveBase {
     @Override
     public void invoke(Request request, Response response) throws IOException, ServletException {
         boolean agent = status.equals(request.getConnector().getProperty("unixDomainSocketPath"));
+        if (agent) {
+            request.setAttribute("nutshell.agent", Boolean.TRUE); // the access log is about visitors
+        }
         if (agent && "/nutshell-status".equals(request.getRequestURI())) {
             report(request, response);
             return;
