@@ -54,8 +54,7 @@ type pager struct {
 
 // pagesData is what the template "pages" gets.
 type pagesData struct {
-	Port        string // nginx's word for the port that users see
-	Site        string // and for the directory of the version, without links
+	Proxy       bool // pages may be made elsewhere, as the proxy's state says
 	Socket      string
 	ReadTimeout int
 }
@@ -111,23 +110,21 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 
 // listen answers proxies elsewhere.
 func (p *pager) listen(ctx context.Context, c web.Config, roots []web.Root) error {
-	return p.nginx.ServeTemplate(ctx, p.templates, "backend", func(f web.Frame) any {
+	state := web.State{Trust: c.Proxies, Roots: roots}
+	return p.nginx.ServeTemplate(ctx, p.templates, "backend", state, func(f web.Frame) any {
 		return struct {
 			web.TierData
-			Pages pagesData
-		}{web.Tier(f, c.Proxies, roots), p.pages("$public_port", "$docroot", c)}
+			Status string
+			Pages  pagesData
+		}{web.TierData{Frame: f}, p.fpm.alive.Path, pagesData{Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}}
 	})
-}
-
-func (p *pager) pages(port, site string, c web.Config) pagesData {
-	return pagesData{Port: port, Site: site, Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}
 }
 
 // Pages implements web.Pager.
 func (p *pager) Pages(c web.Config) (web.Pages, error) {
 	var b strings.Builder
-	err := p.templates.ExecuteTemplate(&b, "pages", p.pages("$server_port", "$realpath_root", c))
-	return web.Pages{Index: "index.php", Dynamic: `\.php(?:/|$)`, Local: strings.TrimRight(b.String(), "\n")}, err
+	err := p.templates.ExecuteTemplate(&b, "pages", pagesData{Proxy: true, Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout})
+	return web.Pages{Index: "index.php", Local: strings.TrimRight(b.String(), "\n"), Socket: p.fpm.link.Path}, err
 }
 
 // Check implements web.Pager: the health page of a version must not fail.

@@ -32,10 +32,11 @@ const fpmPrefix = "php-fpm-"
 type fpm struct {
 	m         services.Machine
 	templates *template.Template
-	memory    int64  // of the instance, 0: not limited
-	dir       string // of sockets
-	debian    string // root of the file system with PHP's packages
-	link      web.Link
+	memory    int64    // of the instance, 0: not limited
+	dir       string   // of sockets
+	debian    string   // root of the file system with PHP's packages
+	link      web.Link // to the socket that takes requests
+	alive     web.Link // and to the one that tells how it is
 
 	mu       sync.Mutex
 	settings settings
@@ -77,7 +78,7 @@ func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
 		sum := sha256.Sum256([]byte(f.dir))
 		f.dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
 	}
-	f.link.Path = filepath.Join(f.dir, "fpm.sock")
+	f.link.Path, f.alive.Path = filepath.Join(f.dir, "fpm.sock"), filepath.Join(f.dir, "alive.sock")
 	return f
 }
 
@@ -110,7 +111,7 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 	p := services.Process{Name: name, Argv: append([]string{program, "-F", "-y", f.file(name)}, flags...), Env: f.environ(name, s.environment), Log: "php-fpm.log", Describe: "output of PHP-FPM",
 		// PHP-FPM takes over the sockets that it is told of, so that requests
 		// wait while it is started again.
-		Sockets: []services.Socket{{Path: f.socket(name), User: true}, {Path: f.statusSocket(name)}},
+		Sockets: []services.Socket{{Path: f.socket(name), User: true}, {Path: f.statusSocket(name), User: true}},
 		Stop:    "QUIT", Grace: s.RequestTimeout + 5,
 		Ready: web.Soon(func(ctx context.Context) error { _, err := f.status(ctx, name); return err })}
 	if err = f.m.Supervisor().Ensure(ctx, p); err != nil {
@@ -121,7 +122,7 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 		ctx := context.WithoutCancel(ctx)
 		return errors.Join(f.refused(ctx, p, err), f.end(ctx, name))
 	}
-	if err := f.link.Set(f.socket(name)); err != nil {
+	if err := errors.Join(f.link.Set(f.socket(name)), f.alive.Set(f.statusSocket(name))); err != nil {
 		return err
 	}
 	f.mu.Lock()

@@ -36,7 +36,7 @@ func Kind() services.Kind {
 		Code:        api.CodeRules{Accepts: true, Help: "an archive with index.php or index.html at its top; files that the application writes stay on their instance and with their version"},
 		DefaultCode: map[string]string{"index.html": welcome},
 		Manager: func(h services.Host) services.Manager {
-			return &manager{web.Manager{Host: h, Limits: limits}}
+			return &manager{web.Manager{Host: h, Terms: terms}}
 		},
 		Agent: newAgent,
 		Tools: map[string]services.Tool{"session": session.Serve},
@@ -54,7 +54,7 @@ func parts() []services.Part {
 }
 
 func packages() []string {
-	list := []string{"nginx-light", "php-fpm", "php-cli", "php-redis"}
+	list := []string{"nginx-light", "libnginx-mod-http-lua", "php-fpm", "php-cli", "php-redis"}
 	for _, e := range append(standardExtensions(), imageExtensions()...) {
 		list = append(list, "php-"+e)
 	}
@@ -92,10 +92,10 @@ func (m *manager) Act(_ context.Context, action string, _ map[string]string) (ap
 	return api.ActResult{Text: strings.TrimSpace(b.String()), Result: result}, err
 }
 
-func limits(raw json.RawMessage) (string, int, error) {
+func terms(raw json.RawMessage) (web.Terms, error) {
 	s, err := parseSettings(raw)
 	if err != nil {
-		return "", 0, err
+		return web.Terms{}, err
 	}
-	return bodyMax(s), s.RequestTimeout + 10, nil
+	return web.Terms{BodyMax: bodyMax(s), ReadTimeout: s.RequestTimeout + 10, Snippets: s.Snippets}, nil
 }

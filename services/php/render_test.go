@@ -26,19 +26,20 @@ func TestTemplates(t *testing.T) {
 	if templates, err = templates.Funcs(template.FuncMap{"join": strings.Join}).ParseFS(files, "*.tmpl"); err != nil {
 		t.Fatal(err)
 	}
-	pages := pagesData{Port: "$public_port", Site: "$docroot", Socket: "/var/lib/nutshell/run/fpm.sock", ReadTimeout: 130}
+	pages := pagesData{Socket: "/var/lib/nutshell/run/fpm.sock", ReadTimeout: 130}
 	tests := []struct {
 		golden, template string
 		data             any
 	}{
 		{"fpm.conf", "fpm.conf.tmpl", fpmData{Name: "php-fpm-abcdef", Run: "/var/lib/nutshell/run", Log: "/var/lib/nutshell/log", User: "www-data", Group: "www-data", Socket: "/var/lib/nutshell/run/php-fpm-abcdef.sock",
 			Status: "/var/lib/nutshell/run/php-fpm-abcdef-status.sock", SessionHandler: "redis", SessionPath: "unix:///var/lib/nutshell/run/session.sock", Env: []string{"MYSQL_IP"}, Made: []string{"-d", "opcache.memory_consumption=85"}, Uploads: "/var/lib/nutshell/tmp/php", Children: 8, Start: 4, MinSpare: 2, MaxSpare: 6, Slow: 5, S: *defaults()}},
-		{"pages.conf", "pages", pages},
+		{"pages.conf", "pages", pagesData{Proxy: true, Socket: pages.Socket, ReadTimeout: pages.ReadTimeout}},
 		{"backend.conf", "backend", struct {
 			web.TierData
-			Pages pagesData
-		}{web.TierData{Frame: web.Frame{Name: "nginx-backend", Revision: "0123456789ab", User: "www-data", Dir: "/var/lib/nutshell/run", Log: "/var/lib/nutshell/log", Address: "10.200.1.3", Port: 9000, Workers: 2, Files: 16384, Mime: "/etc/nginx/mime.types"},
-			Proxies: []string{"10.200.1.2"}, Roots: []web.Root{{Version: "code-abc234", Dir: "/var/lib/nutshell/code/code-abc234-11112222"}}}, pages}},
+			Status string
+			Pages  pagesData
+		}{web.TierData{Frame: web.Frame{Name: "nginx-backend", Revision: "0123456789ab", User: "www-data", Dir: "/var/lib/nutshell/run", Log: "/var/lib/nutshell/log", Etc: "/var/lib/nutshell/etc", Address: "10.200.1.3", Port: 9000, Workers: 2, Files: 16384, Mime: "/etc/nginx/mime.types"}},
+			"/var/lib/nutshell/run/alive.sock", pages}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.golden, func(t *testing.T) {

@@ -32,6 +32,7 @@ type settings struct {
 	SlowSeconds       int      `json:"slow_seconds" title:"Slow pages" help:"seconds after which fpm-slow.log tells where a page is; 0: never" min:"0" max:"3600" unit:"s"`
 	SessionSpace      string   `json:"session_space" title:"Space for sessions" help:"how much one backend keeps; beyond it the sessions unused for longest are forgotten" type:"size"`
 	web.Health
+	web.Snippets
 }
 
 func defaults() *settings {
@@ -67,9 +68,6 @@ func checkSettings(v any) error {
 	if err := checkExtensions(s.Extensions); err != nil {
 		return err
 	}
-	if err := s.Validate(); err != nil {
-		return err
-	}
 	if err := checkDocumentRoot(s.DocumentRoot); err != nil {
 		return err
 	}
@@ -92,7 +90,10 @@ func checkSettings(v any) error {
 	case s.RequestTimeout < s.MaxExecutionTime:
 		return invalid("request_timeout", "raise request_timeout or lower max_execution_time", "%d s end a page before its execution time of %d s", s.RequestTimeout, s.MaxExecutionTime)
 	}
-	return nil
+	if err := s.Health.Validate(); err != nil {
+		return err
+	}
+	return s.Snippets.Validate()
 }
 
 func invalidSetting(field, hint, format string, args ...any) error {

@@ -39,9 +39,9 @@ func TestNginxRefusesConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve := func(mime string) error {
-		return n.ServeTemplate(t.Context(), templates, "static.tmpl", func(f web.Frame) any {
+		return n.ServeTemplate(t.Context(), templates, "static.tmpl", web.State{}, func(f web.Frame) any {
 			f.Mime = mime
-			return web.Tier(f, nil, nil)
+			return web.TierData{Frame: f}
 		})
 	}
 	refused := func(err error) {

@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"text/template"
@@ -32,6 +33,7 @@ type Config struct {
 	// TrustedFront are addresses of fronts, such as the director's edge, whose
 	// word for a client's address and scheme proxies take.
 	TrustedFront []string `json:"trusted_front,omitempty"`
+	Snippets     Snippets `json:"snippets"`
 	// Environment is for the user's code; it comes beside the configuration.
 	Environment []api.Variable `json:"-"`
 }
@@ -42,13 +44,16 @@ type Observation struct {
 	Serving  string            `json:"serving,omitempty"`  // version that the proxy shows
 	Code     []api.CodeVersion `json:"code"`               // versions that are unpacked
 	Draining bool              `json:"draining,omitempty"` // the proxy finishes requests of its former configuration
+	Busy     map[string]int    `json:"busy,omitempty"`     // requests under way at the proxy by what they use, see Seen
+	Down     string            `json:"down,omitempty"`     // nodes that do not answer the proxy
 	Backend  any               `json:"backend,omitempty"`
 }
 
 // Pager is the kind's own half of a backend: what makes pages.
 type Pager interface {
 	// Apply makes pages of all versions. With listen it answers proxies at
-	// BackendPort, otherwise only the proxy of this instance.
+	// BackendPort, otherwise only the proxy of this instance. A node is asked for
+	// /.nutshell/alive all the time: below 500 says that it is.
 	Apply(ctx context.Context, c Config, roots []Root, listen bool) error
 	// Pages are the proxy's rules for pages made here.
 	Pages(c Config) (Pages, error)
@@ -83,9 +88,9 @@ type Agent struct {
 	pager         Pager
 	templates     *template.Template
 	proxy, static *Nginx
-	site          Link
 	traffic       map[string]*AccessLog // by part
 	denied        deniedDirs
+	watch         watch
 
 	applying sync.Mutex
 	mu       sync.Mutex // guards what follows; Observe and Call come while Apply works
@@ -106,7 +111,7 @@ func NewAgent(m services.Machine, p Pager) (*Agent, error) {
 		return nil, err
 	}
 	return &Agent{m: m, pager: p, templates: t, proxy: NewNginx(m, "nginx-proxy", ProxyPort), static: NewNginx(m, "nginx-web", StaticPort),
-		site: Link{Path: filepath.Join(m.Dir("etc"), "site")}, traffic: accessLogs(m.Dir("log"))}, nil
+		traffic: accessLogs(m.Dir("log")), watch: watch{m: m}}, nil
 }
 
 // Apply implements services.Agent: first what makes pages, then what shows
@@ -132,7 +137,7 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 	}
 	webHere := asked || oneOf(conf.Webs, c.Instance.ID)
 	if holds(Static) && webHere {
-		if err := a.static.ServeTemplate(ctx, a.templates, "static.tmpl", func(f Frame) any { return Tier(f, conf.Proxies, roots) }); err != nil {
+		if err := a.static.ServeTemplate(ctx, a.templates, "static.tmpl", State{Trust: conf.Proxies, Roots: roots}, func(f Frame) any { return TierData{f} }); err != nil {
 			return err
 		}
 	}
@@ -157,11 +162,12 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 // settled says that the proxy here does not need the web server any more.
 func (a *Agent) drop(ctx context.Context, holds func(string) bool, settled bool) error {
 	if !holds(Proxy) {
+		a.watch.set("", nil, nil)
 		if err := a.proxy.Stop(ctx); err != nil {
 			return err
 		}
 	}
-	if !holds(Static) || settled && !a.proxy.Draining() {
+	if !holds(Static) || settled && a.free(ctx) {
 		if err := a.static.Stop(ctx); err != nil {
 			return err
 		}
@@ -170,6 +176,12 @@ func (a *Agent) drop(ctx context.Context, holds func(string) bool, settled bool)
 		return a.pager.Stop(ctx)
 	}
 	return nil
+}
+
+// free reports whether the proxy here asks no web server any more.
+func (a *Agent) free(ctx context.Context) bool {
+	seen, err := a.proxy.Seen(ctx)
+	return err == nil && !a.proxy.Draining() && !slices.ContainsFunc(slices.Collect(maps.Keys(seen.Busy)), func(k string) bool { return strings.HasPrefix(k, "webs:") })
 }
 
 func only(peers []Peer, instance string) bool {
@@ -182,19 +194,12 @@ func oneOf(peers []Peer, instance string) bool {
 	return len(peers) > 1 && slices.ContainsFunc(peers, func(p Peer) bool { return p.Instance == instance })
 }
 
-// versionInPath finds a version in the name of its directory, as proxy.tmpl
-// does, so that a proxy switches versions by its link alone.
-var versionInPath = regexp.MustCompile(`/((?:code|git)-[A-Za-z0-9]+)[^/]*$`)
-
 func (a *Agent) roots(code []api.CodeVersion, conf Config) ([]Root, error) {
 	var roots []Root
 	for _, v := range code {
 		dir, err := a.m.Code(v.ID)
 		if err != nil {
 			return nil, err
-		}
-		if m := versionInPath.FindStringSubmatch(dir); m == nil || m[1] != v.ID {
-			return nil, fmt.Errorf("directory %s is not named by its code version %s", dir, v.ID)
 		}
 		if r, ok := a.pager.(Rooter); ok {
 			if dir, err = r.Root(conf, dir); err != nil {
@@ -248,38 +253,45 @@ func (a *Agent) reachable(dir string) error {
 	}
 }
 
+// Made fills in where the pages of versions are made on this instance.
+func Made(p Pager, roots []Root) []Root {
+	m, ok := p.(Maker)
+	if !ok {
+		return roots
+	}
+	made := slices.Clone(roots)
+	for i := range made {
+		made[i].Here = m.Here(made[i].Version)
+	}
+	return made
+}
+
 func (a *Agent) applyProxy(ctx context.Context, conf Config, self string, roots []Root) error {
 	if conf.Serve == "" {
 		return a.proxy.Keep(ctx)
 	}
-	i := slices.IndexFunc(roots, func(r Root) bool { return r.Version == conf.Serve })
-	if i < 0 {
+	if !slices.ContainsFunc(roots, func(r Root) bool { return r.Version == conf.Serve }) {
 		return fmt.Errorf("code version %s is not on this instance", conf.Serve)
-	}
-	if a.site.Get() == "" {
-		if err := a.site.Set(roots[i].Site); err != nil {
-			return err
-		}
 	}
 	pages, err := a.pager.Pages(conf)
 	if err != nil {
 		return err
 	}
-	err = a.proxy.ServeTemplate(ctx, a.templates, "proxy.tmpl", func(f Frame) any {
-		f.Denied = deniedPattern(roots)
-		d := proxyData{Frame: f, Pages: pages, Root: a.site.Path, BodyMax: conf.BodyMax, ReadTimeout: conf.ReadTimeout}
-		if !only(conf.Webs, self) {
-			d.Webs = addresses(conf.Webs)
-		}
-		if !only(conf.Backends, self) {
-			d.Backends = addresses(conf.Backends)
-		}
-		return d
+	state := State{Version: conf.Serve, Roots: Made(a.pager, roots), Self: self, Sticky: pages.Sticky}
+	if !only(conf.Webs, self) {
+		state.Webs = conf.Webs
+	}
+	if pages.Local == "" || !only(conf.Backends, self) {
+		state.Backends = conf.Backends
+	}
+	err = a.proxy.ServeTemplate(ctx, a.templates, "proxy.tmpl", state, func(f Frame) any {
+		return proxyData{Frame: f, Pages: pages, BodyMax: conf.BodyMax, ReadTimeout: conf.ReadTimeout, Front: conf.TrustedFront, Snippets: conf.Snippets}
 	})
 	if err != nil {
-		return err
+		return conf.Snippets.blame(err)
 	}
-	return a.site.Set(roots[i].Site)
+	a.watch.set(conf.Serve, a.proxy, state.nodes())
+	return nil
 }
 
 func (a *Agent) state() state {
@@ -294,14 +306,11 @@ func (a *Agent) Observe(ctx context.Context) (any, error) {
 	o := Observation{Parts: now.parts, Code: now.code}
 	var problems []error
 	if slices.Contains(now.parts, Proxy) {
-		served := a.site.Get()
-		for _, r := range now.roots {
-			if r.Site == served {
-				o.Serving = r.Version
-			}
+		seen, err := a.proxy.Seen(ctx)
+		o.Serving, o.Busy, o.Down, o.Draining = seen.Version, seen.Busy, seen.Down, a.proxy.Draining()
+		if err != nil {
+			problems = append(problems, fmt.Errorf("nginx-proxy does not answer: %w", err))
 		}
-		o.Draining = a.proxy.Draining()
-		problems = append(problems, a.proxy.Answers(ctx))
 	}
 	if _, err := os.Stat(a.static.file()); err == nil {
 		problems = append(problems, a.static.Answers(ctx))
@@ -314,22 +323,30 @@ func (a *Agent) Observe(ctx context.Context) (any, error) {
 	return o, errors.Join(problems...)
 }
 
-// Call implements services.Agent. "check" asks for a page of a version.
+// Call implements services.Agent. "check" asks for a page of a version here,
+// "reach" whether other nodes answer this one and know a version.
 func (a *Agent) Call(ctx context.Context, method string, args json.RawMessage) (any, error) {
-	if method != "check" {
-		return nil, api.NotFoundf("web agents have no method %s", api.Shorten(method))
-	}
-	var version string
-	if err := json.Unmarshal(args, &version); err != nil {
-		return nil, api.Invalidf("check: %v", err)
-	}
-	now := a.state()
-	for _, r := range now.roots {
-		if r.Version == version {
-			return nil, a.pager.Check(ctx, now.conf, r)
+	switch method {
+	case "check":
+		var version string
+		if err := json.Unmarshal(args, &version); err != nil {
+			return nil, api.Invalidf("check: %v", err)
 		}
+		now := a.state()
+		for _, r := range now.roots {
+			if r.Version == version {
+				return nil, a.pager.Check(ctx, now.conf, r)
+			}
+		}
+		return nil, api.NotFoundf("code version %s is not on this instance", api.Shorten(version))
+	case "reach":
+		var r Reach
+		if err := json.Unmarshal(args, &r); err != nil {
+			return nil, api.Invalidf("reach: %v", err)
+		}
+		return nil, a.watch.reach(ctx, r)
 	}
-	return nil, api.NotFoundf("code version %s is not on this instance", api.Shorten(version))
+	return nil, api.NotFoundf("web agents have no method %s", api.Shorten(method))
 }
 
 // Close implements services.Agent: entry first, so that nothing is cut.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -74,27 +73,4 @@ func denies(htaccess []byte) bool {
 		}
 	}
 	return false
-}
-
-// deniedPattern is nginx's pattern for the denied directories of all roots.
-// Names come from users' archives: a byte that could mean something to nginx
-// becomes one that matches any.
-func deniedPattern(roots []Root) string {
-	var all []string
-	for _, r := range roots {
-		for _, d := range r.Denied {
-			safe := strings.Map(func(c rune) rune {
-				if c == '/' || c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
-					return c
-				}
-				return '.'
-			}, d)
-			if strings.ContainsFunc(d, func(c rune) bool { return c > 127 }) {
-				safe = strings.ReplaceAll(safe, ".", ".+") // nginx counts bytes
-			}
-			all = append(all, safe)
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(slices.Compact(all), "|")
 }

@@ -3,45 +3,32 @@ package web
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
-	"sync"
-	"time"
 
 	"nutshell/roles/api"
 	"nutshell/services"
 )
 
-// drainTime bounds the wait for requests that proxies still handle by their
-// former configuration. After it, nodes still finish what they have.
-const drainTime = 30 * time.Second
-
 // Manager is the manager half of kinds that host web applications, all but
-// Act. Limits tells what a service's settings mean for proxies.
+// Act. Terms tells what a service's settings mean for proxies.
 type Manager struct {
-	Host   services.Host
-	Limits func(settings json.RawMessage) (bodyMax string, readTimeout int, err error)
+	Host  services.Host
+	Terms func(settings json.RawMessage) (Terms, error)
+}
+
+// Terms are what proxies need to know of a service's settings.
+type Terms struct {
+	BodyMax     string // bytes of the largest request
+	ReadTimeout int    // seconds that they wait for a page
+	Snippets    Snippets
 }
 
 // Plan implements services.Manager.
 func (m *Manager) Plan(have []api.Instance, want map[string]int, prefer []string) (services.Layout, error) {
 	return Plan(have, want, prefer)
-}
-
-// change is one Converge under way.
-type change struct {
-	m       *Manager
-	l       services.Layout
-	conf    Config
-	code    []api.CodeVersion // to keep unpacked in the end, wanted first
-	keep    []api.CodeVersion // to keep meanwhile: those and what serves now
-	serving map[string]bool   // versions that proxies show now
-	seen    map[string]Observation
-	mu      sync.Mutex
-	sent    map[string]string // by instance, what it was told last
 }
 
 // Converge implements services.Manager. New nodes and the new version are
@@ -62,6 +49,9 @@ func (m *Manager) Converge(ctx context.Context, l services.Layout) error {
 			return err
 		}
 	}
+	if err := c.reach(ctx); err != nil {
+		return err
+	}
 	m.Host.Step("switch proxies")
 	if err := c.switchProxies(ctx); err != nil {
 		return err
@@ -80,10 +70,11 @@ func (m *Manager) begin(ctx context.Context, l services.Layout) (*change, error)
 		return nil, &api.Error{Code: api.CodeConflict, Op: "start", Object: "service " + d.Service.Name, Message: "it has no code version", Hint: "upload code and activate it"}
 	}
 	c := &change{m: m, l: l, conf: Config{Settings: d.Service.Settings, TrustedFront: d.Front}, serving: map[string]bool{}, seen: map[string]Observation{}, sent: map[string]string{}}
-	var err error
-	if c.conf.BodyMax, c.conf.ReadTimeout, err = m.Limits(d.Service.Settings); err != nil {
+	terms, err := m.Terms(d.Service.Settings)
+	if err != nil {
 		return nil, err
 	}
+	c.conf.BodyMax, c.conf.ReadTimeout, c.conf.Snippets = terms.BodyMax, terms.ReadTimeout, terms.Snippets
 	for _, i := range append(slices.Clone(l.Have), l.Leave...) {
 		o, err := m.observe(ctx, i.ID)
 		if err != nil && !slices.ContainsFunc(l.Leave, func(o api.Instance) bool { return o.ID == i.ID }) {
@@ -154,148 +145,6 @@ func (m *Manager) observe(ctx context.Context, instance string) (Observation, er
 	return o, nil
 }
 
-// prepare gives an instance its new parts beside those it holds. Its proxy, if
-// it has one, goes on as it is.
-func (c *change) prepare(ctx context.Context, i api.Instance) error {
-	parts := union(without(i.Parts, Proxy), c.seen[i.ID].Parts)
-	if len(parts) == 0 {
-		return nil // to be a proxy only: comes with the switch
-	}
-	return c.tell(ctx, i.ID, parts, c.keep, c.conf)
-}
-
-// check asks every backend for a page of the new version.
-func (c *change) check(ctx context.Context) error {
-	return c.each(ctx, c.l.Have, func(ctx context.Context, i api.Instance) error {
-		if !slices.Contains(i.Parts, Backend) {
-			return nil
-		}
-		return c.m.Host.Call(ctx, i.ID, "check", c.code[0].ID, nil)
-	})
-}
-
-// switchProxies makes proxies use the new nodes and version, also those that
-// leave, because clients still come to them. If one fails, those that have
-// switched go back to the version that served.
-func (c *change) switchProxies(ctx context.Context) error {
-	var proxies []api.Instance
-	for _, i := range c.l.Have {
-		if slices.Contains(i.Parts, Proxy) {
-			proxies = append(proxies, i)
-		}
-	}
-	err := c.each(ctx, proxies, func(ctx context.Context, i api.Instance) error {
-		return c.show(ctx, i, c.code[0].ID)
-	})
-	if err == nil {
-		for _, i := range c.l.Leave {
-			if slices.Contains(c.seen[i.ID].Parts, Proxy) {
-				if err := c.show(ctx, i, c.code[0].ID); err != nil {
-					c.m.Host.Log().Warn("leaving proxy does not follow", "instance", i.ID, "error", err)
-				}
-			}
-		}
-		return nil
-	}
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-	defer cancel()
-	back := c.each(undo, proxies, func(ctx context.Context, i api.Instance) error {
-		if was := c.seen[i.ID].Serving; was != "" && was != c.code[0].ID {
-			return c.show(ctx, i, was)
-		}
-		return nil
-	})
-	if back != nil {
-		c.m.Host.Log().Error("a proxy could not be put back", "error", back)
-	}
-	return err
-}
-
-func (c *change) show(ctx context.Context, i api.Instance, version string) error {
-	conf := c.conf
-	conf.Serve = version
-	return c.tell(ctx, i.ID, union(i.Parts, c.seen[i.ID].Parts), c.keep, conf)
-}
-
-// drops reports whether something ends that proxies may still be using.
-func (c *change) drops() bool {
-	for _, i := range c.l.Have {
-		if len(union(i.Parts, c.seen[i.ID].Parts)) > len(i.Parts) {
-			return true
-		}
-	}
-	return len(c.l.Leave) > 0 || len(c.keep) > len(c.code)
-}
-
-func (c *change) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, drainTime)
-	defer cancel()
-	for {
-		busy := false
-		for _, i := range append(slices.Clone(c.l.Have), c.l.Leave...) {
-			if o, err := c.m.observe(ctx, i.ID); err == nil {
-				busy = busy || o.Draining
-			}
-		}
-		if !busy {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			c.m.Host.Log().Info("proxies still finish old requests; going on")
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-// settle leaves an instance exactly what it shall have.
-func (c *change) settle(ctx context.Context, i api.Instance) error {
-	conf := c.conf
-	conf.Live = conf.Live[:1]
-	if slices.Contains(i.Parts, Proxy) {
-		conf.Serve = c.code[0].ID
-	}
-	return c.tell(ctx, i.ID, i.Parts, c.code, conf)
-}
-
-// tell sends a configuration unless it was the last one sent.
-func (c *change) tell(ctx context.Context, instance string, parts []string, code []api.CodeVersion, conf Config) error {
-	parts = ordered(parts)
-	b, err := json.Marshal([]any{parts, code, conf})
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	same := c.sent[instance] == string(b)
-	delete(c.sent, instance)
-	c.mu.Unlock()
-	if !same {
-		if err := c.m.Host.Apply(ctx, instance, parts, code, conf); err != nil {
-			return err
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sent[instance] = string(b)
-	return nil
-}
-
-// each does f for all instances at once and names those that fail.
-func (c *change) each(ctx context.Context, list []api.Instance, f func(context.Context, api.Instance) error) error {
-	errs := make([]error, len(list))
-	var wg sync.WaitGroup
-	for n, i := range list {
-		wg.Go(func() {
-			if err := f(ctx, i); err != nil {
-				errs[n] = fmt.Errorf("instance %s: %w", i.ID, err)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
 // Drain implements services.Manager: what leaves finishes its requests. An
 // instance that does not answer has none.
 func (m *Manager) Drain(ctx context.Context, leaving []api.Instance) error {
@@ -340,7 +189,7 @@ func (m *Manager) Observe(ctx context.Context) (services.Health, error) {
 		if slices.Contains(o.Parts, Proxy) {
 			versions[o.Serving] = true
 			h.Serving = o.Serving
-			h.URLs = append(h.URLs, url(i.Address, m.Host.Port(i.ID, ProxyPort)))
+			h.URLs = append(h.URLs, siteURL(i.Address, m.Host.Port(i.ID, ProxyPort)))
 		}
 	}
 	switch {
@@ -364,7 +213,7 @@ func missing(want, holders map[string]int) string {
 	return ""
 }
 
-func url(address string, port int) string {
+func siteURL(address string, port int) string {
 	if port == 80 {
 		return "http://" + address + "/"
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +28,10 @@ import (
 const statusHost = "nutshell.internal"
 
 const reloadTime = 10 * time.Second
+
+const checkOp = "check configuration"
+
+const luaModule = "/usr/lib/nginx/modules/ngx_http_lua_module.so"
 
 // Nginx is one nginx of an instance, with a configuration of its own.
 type Nginx struct {
@@ -52,21 +54,19 @@ type Frame struct {
 	User           string // of the workers; empty where everything runs as one account
 	Dir            string // for the paths of pid and temporary files
 	Log            string // directory
+	Etc            string // directory of nutshell.lua and of what it reads
 	Address        string
 	Port           int
 	Workers        int
 	Files          uint64 // that a worker may open
-	Loopback       bool   // peers see 127.0.0.1 unless connections are bound to Address
 	Mime           string // Debian's table of types
-	Denied         string // pattern of directories that visitors must not see
 }
 
 // Frame fills the frame for this nginx.
 func (n *Nginx) Frame() Frame {
 	user, _, _, _ := n.m.User()
-	ip := net.ParseIP(n.m.Address())
-	return Frame{Name: n.name, User: user, Dir: n.m.Dir("run"), Log: n.m.Dir("log"), Address: n.m.Address(), Port: n.port,
-		Workers: min(runtime.NumCPU(), 4), Files: openFiles(), Loopback: ip != nil && ip.IsLoopback(), Mime: "/etc/nginx/mime.types"}
+	return Frame{Name: n.name, User: user, Dir: n.m.Dir("run"), Log: n.m.Dir("log"), Etc: n.m.Dir("etc"), Address: n.m.Address(), Port: n.port,
+		Workers: min(runtime.NumCPU(), 4), Files: openFiles(), Mime: "/etc/nginx/mime.types"}
 }
 
 // openFiles is what nginx may ask for without being refused.
@@ -80,16 +80,18 @@ func openFiles() uint64 {
 
 func (n *Nginx) file() string { return filepath.Join(n.m.Dir("etc"), n.name+".conf") }
 
-// Serve makes nginx run the configuration that render returns for a revision.
-// One that runs gets it only after a check, so an error leaves the one before
-// serving. Where none runs, the start is the check: it is said in the same
-// words, and a node that is added does not wait for two starts.
-func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string, error)) error {
+// Serve makes nginx run the configuration that render returns for a revision,
+// and go by a state. One that runs gets the configuration only after a check,
+// so an error leaves the one before serving. Where none runs, the start is the
+// check: it is said in the same words, and a node that is added does not wait
+// for two starts. Almost everything is in the state: a reload, which closes
+// the idle connections of visitors, is for what people rarely change.
+func (n *Nginx) Serve(ctx context.Context, state State, render func(revision string) (string, error)) error {
 	plain, err := render("")
 	if err != nil {
 		return fmt.Errorf("render %s: %w", n.name, err)
 	}
-	sum := sha256.Sum256([]byte(plain))
+	sum := sha256.Sum256([]byte(plain + string(script)))
 	revision := hex.EncodeToString(sum[:6])
 	text, err := render(revision)
 	if err != nil {
@@ -99,17 +101,22 @@ func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string,
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	if err := errors.Join(n.directories(), n.equip()); err != nil {
+		return err
+	}
 	fresh := !n.known()
-	if string(before) != text {
-		if err := n.directories(); err != nil {
+	if _, err := os.Stat(n.stateFile()); fresh || err != nil {
+		if err := n.remember(state); err != nil {
 			return err
 		}
+	}
+	if string(before) != text {
 		if !fresh {
 			if err := n.check(ctx, text); err != nil {
 				return err
 			}
 		}
-		if err := writeAtomic(n.file(), []byte(text)); err != nil {
+		if err := writeAtomic(n.file(), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -120,11 +127,11 @@ func (n *Nginx) Serve(ctx context.Context, render func(revision string) (string,
 		err = n.reload(ctx, revision)
 	}
 	if err == nil {
-		return nil
+		return n.tell(ctx, state)
 	}
 	// The old one must also be what a restart finds.
 	if len(before) > 0 {
-		return errors.Join(err, writeAtomic(n.file(), before))
+		return errors.Join(err, writeAtomic(n.file(), before, 0o644))
 	}
 	return errors.Join(err, os.Remove(n.file()))
 }
@@ -149,7 +156,7 @@ func (n *Nginx) Keep(ctx context.Context) error {
 		n.m.Supervisor().AddLog(file, l.what+" of "+n.name, filepath.Join(n.m.Dir("log"), file))
 	}
 	return n.m.Supervisor().Ensure(ctx, services.Process{Name: n.name, Argv: append([]string{program}, n.arguments(n.file())...), Stop: "QUIT", Grace: 60,
-		Describe: "output of " + n.name, Ready: Soon(func(ctx context.Context) error { _, err := n.revision(ctx); return err })})
+		Describe: "output of " + n.name, Ready: Soon(n.Answers)})
 }
 
 // Stop lets requests under way finish and forgets the configuration.
@@ -157,13 +164,20 @@ func (n *Nginx) Stop(ctx context.Context) error {
 	if err := n.m.Supervisor().Stop(ctx, n.name); err != nil {
 		return err
 	}
-	if err := os.Remove(n.file()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, file := range []string{n.file(), n.stateFile()} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
 
-func (n *Nginx) program() (string, error) { return n.m.Program("nginx", "nginx-light") }
+func (n *Nginx) program() (string, error) {
+	if _, err := os.Stat(luaModule); err != nil {
+		return "", &api.Error{Code: api.CodeUnavailable, Object: "nginx", Message: "its Lua module is not installed", Hint: "install Debian's package libnginx-mod-http-lua"}
+	}
+	return n.m.Program("nginx", "nginx-light")
+}
 
 func (n *Nginx) arguments(file string) []string {
 	return []string{"-p", n.m.Dir("run"), "-c", file, "-e", filepath.Join(n.m.Dir("log"), n.name+"-error.log")}
@@ -192,13 +206,13 @@ func (n *Nginx) check(ctx context.Context, text string) error {
 		return err
 	}
 	fresh := n.file() + ".check"
-	if err := writeAtomic(fresh, []byte(text)); err != nil {
+	if err := writeAtomic(fresh, []byte(text), 0o644); err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(fresh) }()
 	out, err := exec.CommandContext(ctx, program, append(n.arguments(fresh), "-t", "-q")...).CombinedOutput()
 	if err != nil {
-		return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: n.name, Message: "nginx refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
+		return &api.Error{Code: api.CodeInternal, Op: checkOp, Object: n.name, Message: "nginx refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
 	}
 	return nil
 }
@@ -222,8 +236,8 @@ func (n *Nginx) reload(ctx context.Context, revision string) error {
 		}
 	}
 	for passed := 0; ; {
-		now, err := n.revision(ctx)
-		if err == nil && now == revision && n.switched() {
+		now, err := n.Seen(ctx)
+		if err == nil && now.Revision == revision && n.switched() {
 			if passed++; passed == 2 { // the list of workers may have been read while they were made
 				return nil
 			}
@@ -239,26 +253,13 @@ func (n *Nginx) reload(ctx context.Context, revision string) error {
 }
 
 func (n *Nginx) runs(ctx context.Context, revision string) bool {
-	now, err := n.revision(ctx)
-	return err == nil && now == revision
+	now, err := n.Seen(ctx)
+	return err == nil && now.Revision == revision
 }
 
-func (n *Nginx) revision(ctx context.Context) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(n.m.Address(), strconv.Itoa(n.port))+"/revision", nil)
-	if err != nil {
-		return "", err
-	}
-	req.Host = statusHost
-	resp, err := n.ask.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 100))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s", n.name, resp.Status)
-	}
-	return string(b), err
+// Seen asks nginx what it runs and what is under way.
+func (n *Nginx) Seen(ctx context.Context) (Seen, error) {
+	return n.see(ctx, http.MethodGet, "/state", "")
 }
 
 // Soon makes a check for a process that has just been started and needs a few
@@ -281,7 +282,7 @@ func Soon(check func(context.Context) error) func(context.Context) error {
 
 // Answers reports whether nginx serves.
 func (n *Nginx) Answers(ctx context.Context) error {
-	if _, err := n.revision(ctx); err != nil {
+	if _, err := n.Seen(ctx); err != nil {
 		return fmt.Errorf("%s does not answer: %w", n.name, err)
 	}
 	return nil
@@ -306,10 +307,15 @@ func (n *Nginx) switched() bool {
 // former are the workers beyond the youngest that make up the configuration
 // which runs now.
 func (n *Nginx) former() []int {
+	workers := n.workers()
+	return workers[:max(len(workers)-n.Frame().Workers, 0)]
+}
+
+// workers are nginx's processes that answer requests, oldest first.
+func (n *Nginx) workers() []int {
 	for _, p := range n.m.Supervisor().Processes() {
 		if p.Name == n.name && p.PID > 0 {
-			workers := children(p.PID)
-			return workers[:max(len(workers)-n.Frame().Workers, 0)]
+			return children(p.PID)
 		}
 	}
 	return nil
@@ -340,41 +346,9 @@ func children(pid int) []int {
 	return pids
 }
 
-func writeAtomic(path string, b []byte) error {
-	if err := os.WriteFile(path+".new", b, 0o644); err != nil { //nolint:gosec // no secret in it
+func writeAtomic(path string, b []byte, mode os.FileMode) error {
+	if err := os.WriteFile(path+".new", b, mode); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
-}
-
-// Link is a symbolic link that is switched atomically: what nginx is told once
-// and follows from request to request, without a reload.
-type Link struct {
-	Path string
-	mu   sync.Mutex
-}
-
-// Set points the link at target.
-func (l *Link) Set(target string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now, err := os.Readlink(l.Path); err == nil && now == target {
-		return nil
-	}
-	if err := os.Remove(l.Path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := os.Symlink(target, l.Path+".new"); err != nil {
-		return err
-	}
-	return os.Rename(l.Path+".new", l.Path)
-}
-
-// Get is the target, or empty.
-func (l *Link) Get() string {
-	target, err := os.Readlink(l.Path)
-	if err != nil {
-		return ""
-	}
-	return target
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"net"
-	"strconv"
 	"text/template"
 )
 
@@ -13,7 +11,7 @@ import (
 var files embed.FS
 
 // Templates are those of this package; a kind parses its own into them, which
-// can use "frame", "trust" and "hidden".
+// can use "frame", "trust", "version", "hidden", "pass" and "here".
 func Templates() (*template.Template, error) {
 	return template.New("").ParseFS(files, "*.tmpl")
 }
@@ -34,37 +32,48 @@ type Root struct {
 	Version, Dir string
 	Site         string   // the directory that web servers show: Dir, or what a Publisher made of it
 	Denied       []string // directories that visitors must not see
+	Here         string   // socket where its pages are made, see Maker
 }
 
 // Pages says how paths become pages, in nginx's words.
 type Pages struct {
-	Index   string // dynamic index file of a directory
-	Dynamic string // pattern of the paths that are pages
-	Local   string // locations that make pages on this instance, one of them named @app
-	Outside string // what these need outside of the server, such as upstreams
+	Index   string // dynamic index file of a directory; may be empty
+	Dynamic string // pattern of the paths that are pages; empty: those that are no files
+	Local   string // locations that make pages on this instance, one of them named @app; empty: backends are asked over the network, also the one here
+	Outside string // what these need outside of the server, such as {{template "here"}}
+	Socket  string // of what makes all pages here, waited for when it is being started again; empty: see Maker
+	Sticky  string // cookie that ends in a dot and the id of the instance whose session it is; empty: none
+}
+
+// Maker is a Pager that makes the pages of each version apart, at a socket of
+// its own. Its templates pass them to the upstream "here".
+type Maker interface {
+	// Here is the path of the socket; empty: none, the version is not live.
+	Here(version string) string
 }
 
 // proxyData is what proxy.tmpl gets.
 type proxyData struct {
 	Frame
 	Pages
-	Root           string // link to the version that is served
-	Webs, Backends []string
-	BodyMax        string
-	ReadTimeout    int
+	BodyMax     string
+	ReadTimeout int
+	Front       []string // trusted fronts
+	Snippets    Snippets
 }
 
 // TierData is what the templates of nodes behind proxies get.
 type TierData struct {
 	Frame
-	Proxies []string // addresses; nobody else is answered
-	Roots   []Root
 }
 
-// Tier makes the data of a node behind proxies.
-func Tier(f Frame, proxies []string, roots []Root) TierData {
-	f.Denied = deniedPattern(roots)
-	return TierData{Frame: f, Proxies: proxies, Roots: roots}
+// ServeTemplate runs nginx with a template and a state; fill gets the frame.
+func (n *Nginx) ServeTemplate(ctx context.Context, t *template.Template, name string, s State, fill func(Frame) any) error {
+	return n.Serve(ctx, s, func(revision string) (string, error) {
+		f := n.Frame()
+		f.Revision = revision
+		return execute(t, name, fill(f))
+	})
 }
 
 func execute(t *template.Template, name string, data any) (string, error) {
@@ -73,21 +82,4 @@ func execute(t *template.Template, name string, data any) (string, error) {
 		return "", err
 	}
 	return b.String(), nil
-}
-
-// ServeTemplate runs nginx with a template; fill gets the frame.
-func (n *Nginx) ServeTemplate(ctx context.Context, t *template.Template, name string, fill func(Frame) any) error {
-	return n.Serve(ctx, func(revision string) (string, error) {
-		f := n.Frame()
-		f.Revision = revision
-		return execute(t, name, fill(f))
-	})
-}
-
-func addresses(peers []Peer) []string {
-	var list []string
-	for _, p := range peers {
-		list = append(list, net.JoinHostPort(p.Address, strconv.Itoa(p.Port)))
-	}
-	return list
 }
