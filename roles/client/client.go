@@ -216,6 +216,7 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(things, "service", "services of any kind", c.serviceVerbs(nil)),
 		c.object(things, "operation", "long work: list, follow, cancel, retry", c.operationVerbs(), "op"),
 		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
+		c.object(things, "site", "host names under which the director shows services", c.siteVerbs()),
 		c.object(things, "event", "what changes, as it changes", c.eventVerbs()),
 	}
 	graph := c.graphVerb(nil)
@@ -230,6 +231,7 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(house, "user", "users, credits and passwords", c.userVerbs()),
 		c.object(house, "cloud", "clouds and what runs in them", c.cloudVerbs()),
 		c.object(house, "director", "the director", c.directorVerbs()),
+		c.object(house, "edge", "the one address of all services", c.edgeVerbs()),
 		c.object(house, "kind", "the service kinds that the director has", c.kindVerbs()),
 		c.object(house, "audit", "who changed what", c.auditVerbs()),
 		c.object(self, "token", "API tokens", c.tokenVerbs()),

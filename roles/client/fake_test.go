@@ -40,6 +40,7 @@ type fake struct {
 	scripts  map[int64]string
 	settings map[int64]map[string]any
 	ops      []*api.Operation
+	sites    []api.Site
 	users    map[string]*api.User
 	tokens   map[string]api.Token // by secret
 	keys     []api.Key
@@ -153,6 +154,10 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request, p []string, body [
 		return 200, []api.Cloud{{Name: "default", Driver: "process", Default: true, Ready: true}, {Name: "mycloud", Driver: "lxc", Problem: "lxc is missing"}}, nil
 	case what == "GET resources":
 		return 200, f.resources(), nil
+	case what == "GET edge":
+		return 200, api.Edge{On: true, Domain: "apps.example.org", HTTPS: 443, HTTP: 80}, nil
+	case len(p) > 4 && p[4] == "sites":
+		return f.answerSites(r, p, read)
 	case what == "GET audit":
 		return 200, []api.AuditEntry{{Time: fakeTime, Actor: "admin", From: "127.0.0.1", Action: "application.create", Object: "shop", Result: "ok"}}, nil
 	case p[0] == "users":

@@ -25,6 +25,7 @@ var bodies = map[string]any{
 	"application.rename": api.Rename{Name: "mine"}, "service.create": api.CreateService{Kind: "test"}, "service.change": api.Rename{Name: "mine"},
 	serviceScale: api.Scale{Add: map[string]int{"web": 1}}, "service.preview": api.Scale{Add: map[string]int{"web": 1}}, serviceConfigure: map[string]any{"level": 5},
 	"service.set_script": api.Script{Text: "rm -rf /"}, "service.act": api.Act{Args: map[string]string{"who": "x"}}, serviceActivate: api.Activate{Version: DefaultVersion},
+	"site.add":         api.AddSite{Name: "www.shop.test"},
 	serviceEnvironment: api.ChangeEnvironment{Set: []api.Variable{{Name: "A", Value: "b"}}}, serviceWeights: api.Weights{Weights: map[string]map[string]int{"a": {"web": 5}}},
 	"user.change": api.ChangeUser{}, "version.create": "archive", "upload.create": api.StartUpload{Filename: "x.zip", Bytes: 5},
 	"user.create": api.CreateUser{Name: "x", Password: "long enough", Email: "x@example.org"}, "application.create": api.CreateApplication{Name: "own"},
@@ -47,7 +48,7 @@ func TestNobodyReachesWhatIsNotTheirs(t *testing.T) {
 	ann.must("POST", "/tokens", api.CreateToken{Name: "reader", Scope: "read"}, &token, 201)
 	reader, nobody := ann, ann
 	reader.auth, nobody.auth = "Bearer "+token.Secret, ""
-	fill := strings.NewReplacer("{app}", "1", "{service}", "1", "{id}", instance, "{version}", DefaultVersion, "{from}", DefaultVersion, "{upload}", "nosuchupload1234", "{user}", "ann", "{kind}", "test", "{action}", "hello",
+	fill := strings.NewReplacer("{app}", "1", "{service}", "1", "{id}", instance, "{version}", DefaultVersion, "{from}", DefaultVersion, "{upload}", "nosuchupload1234", "{user}", "ann", "{kind}", "test", "{name}", "www.shop.test", "{action}", "hello",
 		"{log}", "web", "{sha256}", strings.Repeat("a", 64))
 	owned := 0
 	for _, r := range h.d.routes() {
