@@ -56,9 +56,19 @@ func (r *remote) call(ctx context.Context, limit time.Duration, what string, bod
 	if r.suspect.Load() {
 		return nil, errSuspect
 	}
-	b, err := r.try(ctx, limit, what, body)
+	b, err := r.twice(ctx, limit, what, body)
 	if err != nil && !errors.Is(err, errHeld) && ctx.Err() == nil {
 		r.suspect.Store(true)
+	}
+	return b, err
+}
+
+// twice asks again when time was up: it may have been this process that stood
+// still, and then everybody else would be suspect at once.
+func (r *remote) twice(ctx context.Context, limit time.Duration, what string, body []byte) ([]byte, error) {
+	b, err := r.try(ctx, limit, what, body)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !r.suspect.Load() {
+		return r.try(ctx, limit, what, body)
 	}
 	return b, err
 }
@@ -118,7 +128,7 @@ func (r *remote) hello(ctx context.Context, self Peer, boot int64) ([]Peer, erro
 	if err != nil {
 		return nil, err
 	}
-	b, err := r.try(ctx, pingTime, "/hello", body)
+	b, err := r.twice(ctx, pingTime, "/hello", body)
 	if err != nil {
 		r.greeted.Store(false)
 		return nil, err
