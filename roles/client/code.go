@@ -25,6 +25,7 @@ func (c *Client) codeVerbs(kind *api.Kind) []*cli.Command {
 			&cli.StringFlag{Name: "description", Usage: "a note for the list"},
 			&cli.BoolFlag{Name: "strip", Usage: "take off the one directory that everything in the archive stands in"},
 			&cli.BoolFlag{Name: "activate", Usage: "activate it at once"},
+			&cli.StringFlag{Name: c.spell("limit-rate"), Usage: "send so many bytes in a second at most, e.g. 4M"},
 			&cli.StringFlag{Name: "filename", Usage: "the name it has in the list (default: the file's own; stdin when - is sent)"}),
 			"nutshell "+c.objectName(kind)+" upload-code shop 1 site.tar.gz --activate", "nutshell "+c.objectName(kind)+" upload-code shop 1 release.zip --strip --description 'new look'"),
 		c.ofKind(kind, "list-codes", "the code versions; * marks the current one", one, onService(listCodes),

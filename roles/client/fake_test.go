@@ -45,12 +45,12 @@ type fake struct {
 	tokens   map[string]api.Token // by secret
 	keys     []api.Key
 	nextKey  int
-	asked    []string             // what was to be changed
-	hold     chan struct{}        // operations end when it is closed; nil: at once
-	fail     *api.Error           // what the next operation ends with
-	down     bool                 // every connection is cut
-	asking   func()               // called when a change is asked for
-	waits    int                  // long polls begun
+	asked    []string      // what was to be changed
+	hold     chan struct{} // operations end when it is closed; nil: at once
+	fail     *api.Error    // what the next operation ends with
+	down     bool          // every connection is cut
+	asking   func()        // called when a change is asked for
+	waits    int           // long polls begun
 	headers  []http.Header
 }
 

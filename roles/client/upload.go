@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/cheggaaa/pb/v3"
+	"golang.org/x/time/rate"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/config"
 )
 
 const (
@@ -25,6 +27,7 @@ const (
 	pieceBytes   = 32 << 20         // each piece that has come whole is safe on the director's disk
 	stallTime    = time.Minute      // a connection over which nothing goes any more is given up
 	longestPause = 10 * time.Second // between two tries
+	pacedBytes   = 64 << 10         // read at once where the rate is limited
 	stdinName    = "-"
 )
 
@@ -90,11 +93,16 @@ func uploadCode(r *call, _ api.Application, s api.Service) error {
 	if as := r.String("filename"); as != "" {
 		ask.Filename = as
 	}
+	limit, err := r.rateLimit()
+	if err != nil {
+		return err
+	}
 	var v api.CodeVersion
 	if body.size >= inPiecesFrom {
 		defer func() { _ = body.Close() }()
-		v, err = r.sendInPieces(s, ask, body.file)
+		v, err = r.sendInPieces(s, ask, body.file, limit)
 	} else {
+		body.Reader = paced(r.ctx(), body.Reader, limit)
 		v, err = r.sendWhole(s, ask, body)
 	}
 	if err != nil {
@@ -104,6 +112,33 @@ func uploadCode(r *call, _ api.Application, s api.Service) error {
 		return err
 	}
 	return r.activate(s, v.ID)
+}
+
+// rateLimit reads --limit-rate; nil is as fast as can be.
+func (r *call) rateLimit() (*rate.Limiter, error) {
+	text := r.String(r.spell("limit-rate"))
+	if text == "" {
+		return nil, nil
+	}
+	n, err := config.ParseSize(text)
+	if err != nil || n <= 0 {
+		return nil, usagef("--%s is bytes for each second such as 4M, not %s", r.spell("limit-rate"), api.Shorten(text))
+	}
+	return rate.NewLimiter(rate.Limit(n), pacedBytes), nil
+}
+
+// paced reads no faster than limit allows.
+func paced(ctx context.Context, from io.Reader, limit *rate.Limiter) io.Reader {
+	if limit == nil {
+		return from
+	}
+	return readerFunc(func(p []byte) (int, error) {
+		n, err := from.Read(p[:min(len(p), pacedBytes)])
+		if e := limit.WaitN(ctx, n); e != nil {
+			return 0, e
+		}
+		return n, err
+	})
 }
 
 // sendWhole sends an archive in one request, which closes it.
@@ -138,6 +173,7 @@ type sending struct {
 	path string // of the service's uploads
 	ask  api.StartUpload
 	file *os.File
+	rate *rate.Limiter
 	up   api.Upload
 	bar  *pb.ProgressBar
 }
@@ -145,12 +181,12 @@ type sending struct {
 // sendInPieces sends a large file so that neither a lost connection nor a
 // director that is started again, nor this program being killed, costs more
 // than the last piece.
-func (r *call) sendInPieces(s api.Service, ask api.StartUpload, file *os.File) (api.CodeVersion, error) {
+func (r *call) sendInPieces(s api.Service, ask api.StartUpload, file *os.File, limit *rate.Limiter) (api.CodeVersion, error) {
 	var err error
 	if ask.SHA256, err = r.digest(file, ask.Bytes); err != nil {
 		return api.CodeVersion{}, err
 	}
-	u := &sending{r: r, path: servicePath(s) + "/uploads", ask: ask, file: file}
+	u := &sending{r: r, path: servicePath(s) + "/uploads", ask: ask, file: file, rate: limit}
 	if err := r.send(http.MethodPost, u.path, ask, &u.up); err != nil {
 		return api.CodeVersion{}, err
 	}
@@ -269,7 +305,7 @@ func (u *sending) piece() error {
 	defer cancel()
 	stalled := time.AfterFunc(stallTime, cancel)
 	defer stalled.Stop()
-	section := io.NewSectionReader(u.file, at, n)
+	section := paced(ctx, io.NewSectionReader(u.file, at, n), u.rate)
 	sent := at
 	body := readerFunc(func(p []byte) (int, error) {
 		stalled.Reset(stallTime)
