@@ -128,6 +128,14 @@ func (f *front) serve(ctx context.Context) error {
 	return f.edge.Serve(ctx, 5*time.Second)
 }
 
+// figures are what the edge has counted.
+func (f *front) figures() []api.Sample {
+	if f.edge == nil {
+		return nil
+	}
+	return f.edge.Figures()
+}
+
 // keep keeps the edge's table as the rows are, until ctx ends.
 func (f *front) keep(ctx context.Context) {
 	if err := f.d.tellFront(ctx); err != nil {

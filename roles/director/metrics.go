@@ -3,9 +3,11 @@ package director
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"nutshell/roles/api"
@@ -82,6 +84,60 @@ func (d *Director) metricsText(ctx context.Context, _ *struct{}) (*httpapi.Strea
 	return &httpapi.Stream{Type: metrics.TextType, Size: int64(b.Len()), Read: io.NopCloser(&b)}, nil
 }
 
+const edgeEvery = 15 * time.Second
+
+// measureEdge keeps what the edge counts, as if it were one more part of each
+// service.
+func (d *Director) measureEdge(ctx context.Context) {
+	if d.front == nil || d.front.edge == nil {
+		return
+	}
+	tick := time.NewTicker(edgeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for application, list := range edgeMeasured(d.front.edge.Figures()) {
+				d.metrics.Add(application, list)
+			}
+		}
+	}
+}
+
+// edgeMeasured sorts the edge's figures by application, in the words of
+// services' own.
+func edgeMeasured(figures []api.Sample) map[int64][]api.Measured {
+	names := map[string]string{"nutshell_edge_requests_total": "nutshell_http_requests_total", "nutshell_edge_sent_bytes_total": "nutshell_http_bytes_total",
+		"nutshell_edge_request_seconds_bucket": "nutshell_http_seconds_bucket", "nutshell_edge_request_seconds_sum": "nutshell_http_seconds_sum", "nutshell_edge_request_seconds_count": "nutshell_http_seconds_count"}
+	all := map[int64][]api.Measured{}
+	for _, s := range figures {
+		application, err1 := strconv.ParseInt(s.Labels["application"], 10, 64)
+		service, err2 := strconv.ParseInt(s.Labels["service"], 10, 64)
+		name, known := names[s.Name]
+		if err1 != nil || err2 != nil || application == 0 || !known {
+			continue
+		}
+		list := all[application]
+		i := slices.IndexFunc(list, func(m api.Measured) bool { return m.Service == service })
+		if i < 0 {
+			i = len(list)
+			list = append(list, api.Measured{Instance: fmt.Sprintf("edge-%d-%d", application, service), Service: service, Parts: []string{"edge"}})
+		}
+		of := map[string]string{"part": "edge"}
+		if v, ok := s.Labels["code"]; ok {
+			of["class"] = v
+		}
+		if v, ok := s.Labels["le"]; ok {
+			of["le"] = v
+		}
+		list[i].Samples = append(list[i].Samples, api.Sample{Name: name, Labels: of, Value: s.Value})
+		all[application] = list
+	}
+	return all
+}
+
 // figures are the director's own beside those of its process.
 func (d *Director) figures(ctx context.Context) ([]api.Sample, error) {
 	counts, err := d.store.OperationCounts(ctx)
@@ -91,6 +147,13 @@ func (d *Director) figures(ctx context.Context) ([]api.Sample, error) {
 	var list []api.Sample
 	for _, s := range []api.OperationState{api.OperationPending, api.OperationRunning, api.OperationDone, api.OperationFailed, api.OperationCancelled} {
 		list = append(list, api.Sample{Name: "nutshell_operations", Labels: map[string]string{"state": string(s)}, Value: float64(counts[s])})
+	}
+	if d.front != nil && d.front.edge != nil {
+		for _, s := range d.front.edge.Figures() {
+			if s.Labels["application"] == "" { // the others are told as a part of their service
+				list = append(list, s)
+			}
+		}
 	}
 	return list, nil
 }
