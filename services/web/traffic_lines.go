@@ -43,20 +43,6 @@ func NginxRequest(line []byte) (Request, bool) {
 	return q, ok1 && ok2 && len(fraction) == 3
 }
 
-// TomcatRequest reads a line that ends in status, bytes and whole
-// milliseconds.
-func TomcatRequest(line []byte) (Request, bool) {
-	var q Request
-	status, after := word(line[bytes.LastIndexByte(line, '"')+1:])
-	sent, after := word(after)
-	took, _ := word(after)
-	n, ok1 := whole(status)
-	ms, ok2 := whole(took)
-	q.Status, q.Took = int(n), time.Duration(ms)*time.Millisecond+half
-	q.Bytes, _ = whole(sent) // a dash is none
-	return q, ok1 && ok2
-}
-
 // word cuts the first word off.
 func word(b []byte) (first, rest []byte) {
 	b = bytes.TrimLeft(b, " ")

@@ -39,22 +39,11 @@ func TestNginxRequest(t *testing.T) {
 	}
 }
 
-func TestTomcatRequest(t *testing.T) {
-	got, ok := TomcatRequest([]byte(`127.0.0.1 - - [x] "GET /a"b HTTP/1.1" 500 - 37`))
-	if want := (Request{500, 0, 37*time.Millisecond + half}); !ok || got != want {
-		t.Errorf("got %+v %v, want %+v", got, ok, want)
-	}
-	if got, ok := TomcatRequest([]byte(`127.0.0.1 "GET / HTTP/1.1" 200`)); ok {
-		t.Errorf("half a line is %+v", got)
-	}
-}
-
 func FuzzNginxRequest(f *testing.F) {
 	f.Add([]byte(`127.0.0.1 - - [22/Nov/2026:09:36:31 +0000] "GET / HTTP/1.1" 200 612 "-" "curl/7" 0.012 127.0.0.2:9000 0.011`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		q, _ := NginxRequest(line)
-		r, _ := TomcatRequest(line)
-		if q.Bytes < 0 || r.Bytes < 0 {
+		if q.Bytes < 0 {
 			t.Errorf("%q: bytes below zero", line)
 		}
 	})
