@@ -7,7 +7,13 @@ import type { Graph, Series } from '../lib/hosting';
 export type Columns = [number[], ...(number | null)[][]];
 
 /** lines are what is worth drawing: answers of class 1xx hardly ever are. */
-export const lines = (g: Graph): Series[] => (g.series ?? []).filter((s) => s.name !== '1xx' || (s.points ?? []).some(([, v]) => v > 0));
+export function lines(g: Graph, parts: string[]): Series[] {
+  const order = (s: Series) => (s.labels?.instance ? 0 : parts.indexOf(s.labels?.part ?? ''));
+  return (g.series ?? []).filter((s) => s.name !== '1xx' || (s.points ?? []).some(([, v]) => v > 0)).sort((a, b) => order(a) - order(b));
+}
+
+/** ticks are steps of an axis that read well: powers of two where bytes are counted. */
+export const ticks = (unit: string): number[] | undefined => (unit.startsWith('B') ? Array.from({ length: 44 }, (_, n) => 2 ** n) : undefined);
 
 export function columns(g: Graph, series: Series[]): Columns {
   const times = new Set<number>();
