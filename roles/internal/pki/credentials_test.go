@@ -203,3 +203,72 @@ func TestConnectionsEndWithTheirCertificate(t *testing.T) {
 		})
 	}
 }
+
+func TestAgentsOf(t *testing.T) {
+	accept := AgentsOf(3, 1)
+	for _, c := range []struct {
+		name string
+		id   api.Identity
+		ok   bool
+	}{
+		{"same-service", api.Identity{Role: api.RoleAgent, Application: 3, Service: 1, Name: "any"}, true},
+		{"other-service", api.Identity{Role: api.RoleAgent, Application: 3, Service: 2, Name: "any"}, false},
+		{"other-application", api.Identity{Role: api.RoleAgent, Application: 4, Service: 1, Name: "any"}, false},
+		{"manager", api.Identity{Role: api.RoleManager, Application: 3, Service: 1}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := accept(c.id); (err == nil) != c.ok {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Whoever waits goes on when certificates end because nobody can renew them,
+// and takes what another process has renewed.
+func TestWaitAndReload(t *testing.T) {
+	a := newAuthority(t, "i1")
+	id := api.Identity{Installation: "i1", Role: api.RoleAgent, Application: 3, Service: 1, Name: "x"}
+	now, dir := time.Now(), t.TempDir()
+	save := func() {
+		t.Helper()
+		key, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr, err := CSR(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, _, err := a.Sign(csr, id, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := NewCredentials(key, chain, a.RootSHA256(), time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save()
+	c, err := Load(dir, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(48 * time.Hour)
+	if !c.Now().After(c.NotAfter()) {
+		t.Fatal("the certificate has not ended")
+	}
+	c.Wait()
+	if end := c.NotAfter(); !c.Now().Before(end) || end.Sub(c.Now()) < 7*time.Hour {
+		t.Errorf("it is %v before the end of the certificate, want the time of its renewal", end.Sub(c.Now()))
+	}
+	before := c.NotAfter()
+	time.Sleep(1100 * time.Millisecond) // certificates count whole seconds
+	save()
+	if err := c.Reload(dir); err != nil || !c.NotAfter().After(before) {
+		t.Errorf("the renewed certificate was not taken: %v, %v", c.NotAfter(), err)
+	}
+}

@@ -16,6 +16,9 @@ import (
 // lock back.
 const releaseScript = `if redis.call("get",KEYS[1]) == ARGV[1] then return redis.call("del",KEYS[1]) else return 0 end`
 
+// lockWait is how long one question for a lock waits; PHP asks again and again.
+const lockWait = 400 * time.Millisecond
+
 // frontTime bounds what PHP waits for one command.
 const frontTime = 5 * time.Second
 
@@ -173,9 +176,14 @@ func (f *front) set(ctx context.Context, conn redcon.Conn, args []string) error 
 }
 
 func (f *front) lock(ctx context.Context, conn redcon.Conn, key, token string, until time.Time) error {
-	if !f.c.lock(ctx, key, token, until) {
-		conn.WriteNull()
-		return nil
+	// PHP would ask again every few milliseconds; waiting here costs less.
+	end := f.c.now().Add(lockWait)
+	for pause := 2 * time.Millisecond; !f.c.lock(ctx, key, token, until); pause = min(2*pause, 40*time.Millisecond) {
+		if f.c.now().After(end) {
+			conn.WriteNull()
+			return nil
+		}
+		time.Sleep(pause)
 	}
 	mine, _ := conn.Context().(locked)
 	if mine == nil {

@@ -23,13 +23,15 @@ func (c *cluster) run(ctx context.Context) {
 	defer ping.Stop()
 	defer pass.Stop()
 	var again <-chan time.Time
-	for {
+	for turn := 0; ; turn++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ping.C:
 			c.forget()
-			c.ping(ctx)
+			if turn%(1+c.others()/8) == 0 { // many stores find out together
+				c.ping(ctx)
+			}
 			c.locks.expire(c.now())
 			if now := c.millis(); c.disk.due(now) {
 				if err := c.disk.expire(now); err != nil {
@@ -143,6 +145,12 @@ func (c *cluster) mayDrop() bool {
 		}
 	}
 	return len(c.members) > 0 && c.now().After(c.dropAt)
+}
+
+func (c *cluster) others() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.remotes)
 }
 
 // answering counts the members beside this store that answer.
