@@ -89,7 +89,7 @@ const edgeEvery = 15 * time.Second
 // measureEdge keeps what the edge counts, as if it were one more part of each
 // service.
 func (d *Director) measureEdge(ctx context.Context) {
-	if d.front == nil || d.front.edge == nil {
+	if d.front.edge == nil {
 		return
 	}
 	tick := time.NewTicker(edgeEvery)
@@ -99,7 +99,7 @@ func (d *Director) measureEdge(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for application, list := range edgeMeasured(d.front.edge.Figures()) {
+			for application, list := range edgeMeasured(d.front.figures()) {
 				d.metrics.Add(application, list)
 			}
 		}
@@ -148,11 +148,9 @@ func (d *Director) figures(ctx context.Context) ([]api.Sample, error) {
 	for _, s := range []api.OperationState{api.OperationPending, api.OperationRunning, api.OperationDone, api.OperationFailed, api.OperationCancelled} {
 		list = append(list, api.Sample{Name: "nutshell_operations", Labels: map[string]string{"state": string(s)}, Value: float64(counts[s])})
 	}
-	if d.front != nil && d.front.edge != nil {
-		for _, s := range d.front.edge.Figures() {
-			if s.Labels["application"] == "" { // the others are told as a part of their service
-				list = append(list, s)
-			}
+	for _, s := range d.front.figures() {
+		if s.Labels["application"] == "" { // the others are told as a part of their service
+			list = append(list, s)
 		}
 	}
 	return list, nil
