@@ -1,6 +1,9 @@
 package session
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,4 +69,80 @@ func (l *locks) expire(now time.Time) {
 			delete(l.held, k)
 		}
 	}
+}
+
+// lock takes the lock of a session on all its owners: on the first alone, so
+// that two requests cannot hold each other up, then on the others.
+func (c *cluster) lock(ctx context.Context, key, request string, until time.Time) bool {
+	token := token(c.me().Instance, request)
+	e := entry{Key: key, Value: []byte(token), Expires: until.UnixMilli()}
+	take := func(r *remote) error {
+		if r != nil {
+			return r.send(ctx, "/lock", e)
+		}
+		if !c.locks.take(key, token, c.now(), until) {
+			return errHeld
+		}
+		return nil
+	}
+	rest := c.inOrder(key)
+	for len(rest) > 0 {
+		first := rest[0]
+		rest = rest[1:]
+		err := take(first)
+		if errors.Is(err, errHeld) {
+			return false
+		}
+		if err == nil {
+			break
+		}
+	}
+	held := make([]bool, len(rest))
+	var wg sync.WaitGroup
+	for i, r := range rest {
+		wg.Go(func() { held[i] = errors.Is(take(r), errHeld) })
+	}
+	wg.Wait()
+	if slices.Contains(held, true) { // by a request that began when the ring was another
+		c.unlock(ctx, key, request)
+		return false
+	}
+	return true
+}
+
+func (c *cluster) unlock(ctx context.Context, key, request string) {
+	token := token(c.me().Instance, request)
+	var wg sync.WaitGroup
+	for _, r := range append(c.inOrder(key), nil) {
+		wg.Go(func() {
+			if r == nil {
+				c.locks.release(key, token)
+				return
+			}
+			_ = r.send(ctx, "/unlock", entry{Key: key, Value: []byte(token)}) // a lock ends by itself, too
+		})
+	}
+	wg.Wait()
+}
+
+// inOrder are the owners that answer, in the order of the ring, and then those
+// that are about to leave; nil is this store. With nobody else it is alone.
+func (c *cluster) inOrder(key string) []*remote {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []*remote
+	for _, p := range ring(c.members, key) {
+		if r := c.remotes[p.Instance]; len(list) < copies && (p.Instance == c.self.Instance || r != nil && !r.suspect.Load()) {
+			list = append(list, r)
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, nil)
+	}
+	for _, r := range c.remotes { // requests that they serve may still come for the session
+		if !r.until.IsZero() && !r.suspect.Load() {
+			list = append(list, r)
+		}
+	}
+	return list
 }
