@@ -165,10 +165,25 @@ func (w *World) Setenv(ctx context.Context, list ...api.Variable) error {
 	return w.Settle(ctx)
 }
 
+// Desire changes what the director wants; Settle makes it so.
+func (w *World) Desire(f func(*api.DesiredService)) { w.change(f) }
+
 func (w *World) change(f func(*api.DesiredService)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f(&w.desired)
+}
+
+// Weigh gives an instance weights by part, as the director does; Settle makes
+// them so.
+func (w *World) Weigh(id string, weights map[string]int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.list {
+		if w.list[i].ID == id {
+			w.list[i].Weights = weights
+		}
+	}
 }
 
 func (w *World) launch(parts []string) (api.Instance, error) {

@@ -60,6 +60,10 @@ local function refresh()
     local n = s.by_id[(key:gsub(":", " ", 1))]
     if n then n.down = true end
   end
+  -- A request that began before a tier became empty still asks its last nodes.
+  for tier, nodes in pairs(s.nodes) do
+    if #nodes == 0 and now then s.nodes[tier] = now.nodes[tier] end
+  end
   now = s
   for what, key in pairs(keys) do -- what is not used any more; no other process counts by these keys
     if dict:get(key) == 0 then
@@ -168,6 +172,9 @@ function M.leave()
   end
 end
 
+-- nobody answers here: what follows is a 502, where ngx.exit would make a 500.
+local nobody = "unix:/nonexistent"
+
 -- pick takes the next node in turn by weight, but not one that is far busier
 -- than another. Nodes that do not answer come last, after those tried before.
 local function pick(nodes, tried)
@@ -224,7 +231,7 @@ function M.balance(tier)
   n = n or pick(nodes, tried)
   if not n then
     v.nutshell_node = ""
-    return ngx.exit(502)
+    return balancer.set_current_peer(nobody)
   end
   v.nutshell_node = n.key
   busy[n.key] = (busy[n.key] or 0) + 1
@@ -234,20 +241,21 @@ function M.balance(tier)
   if not ok then ngx.log(ngx.ERR, "node ", n.id, ": ", err) end
 end
 
--- here chooses what makes the pages of the request's version on this instance.
-function M.here()
+-- here chooses what makes the pages of the request's version on this instance,
+-- or a socket of it whose name ends otherwise.
+function M.here(ending)
   local v = ngx.var
   local socket = current().here[v.nutshell_version or ""]
-  if not socket then return ngx.exit(502) end
+  if not socket then return balancer.set_current_peer(nobody) end
+  if ending then socket = socket:gsub("%.sock$", ending .. ".sock") end
   if v.http_upgrade then balancer.set_timeouts(5, 60, 3600) end
   balancer.set_current_peer("unix:" .. socket)
 end
 
--- again is for a request that could not be handed to anybody because what
--- makes pages is just being started again. It waits for it and begins anew,
--- which is safe: nothing was sent, or it only reads and its reader is gone.
-local idempotent = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true }
-
+-- again is for a request that what makes pages did not answer because it is
+-- just being started again. It waits for it and begins anew, which is safe
+-- where nothing was sent. What only reads and was broken off is tried once
+-- more, as nginx does where it knows several nodes.
 local function answers(socket, nodes)
   local function try(host, port)
     local s = ngx.socket.tcp()
@@ -268,23 +276,23 @@ function M.again(failure, socket)
   local v = ngx.var
   local times = tonumber(v.nutshell_again) or 0
   local sent = (v.upstream_connect_time or ""):find("%d")
-  if times == 3 or sent and not idempotent[v.request_method] then return ngx.exit(failure) end
+  local reads = v.request_method == "GET" or v.request_method == "HEAD"
+  if times == 3 or sent and (times > 0 or not reads or failure ~= 502) then return ngx.exit(failure) end
   v.nutshell_again = times + 1
   local function there()
     local s = current()
-    if v.nutshell_pages == "remote" then return answers(nil, s.nodes.backends) end
+    if s.pages == "remote" then return answers(nil, s.nodes.backends) end
     local path = s.here[v.nutshell_version or ""]
     return answers(path and "unix:" .. path or socket, {})
   end
-  if there() then
-    if sent then return ngx.exit(failure) end -- it broke this request, not itself
-  else
-    local until_when = ngx.now() + 5
-    repeat
-      if ngx.now() > until_when then return ngx.exit(failure) end
-      ngx.sleep(0.05)
-    until there()
+  local deadline = ngx.now() + 5
+  while not there() do
+    if ngx.now() > deadline then return ngx.exit(failure) end
+    ngx.sleep(0.05)
   end
+  v.nutshell_pages = now.pages or "" -- by what holds now, but its version
+  v.nutshell_webs = now.webs or ""
+  v.nutshell_from = ""
   return ngx.exec(v.uri, v.args)
 end
 

@@ -77,7 +77,7 @@ func (w *watch) set(version string, proxy *Nginx, list []node) {
 func (w *watch) run(ctx context.Context, stopped chan struct{}, version string, proxy *Nginx, list []node) {
 	defer close(stopped)
 	failed := make([]int, len(list))
-	told := "?"
+	told := "?" // nothing yet; what a former watch said is taken back
 	c := w.client()
 	defer c.CloseIdleConnections()
 	for {
@@ -105,7 +105,9 @@ func (w *watch) run(ctx context.Context, stopped chan struct{}, version string, 
 		// While there are any it is said again, because a new nginx does not know.
 		if now := strings.Join(down, " "); ctx.Err() == nil && (now != told || now != "") {
 			if _, err := proxy.see(ctx, http.MethodPost, "/down", now); err == nil && now != told {
-				w.m.Log().Info("nodes that do not answer the proxy", "nodes", now)
+				if now != "" || told != "?" {
+					w.m.Log().Info("nodes that do not answer the proxy", "nodes", now)
+				}
 				told = now
 			}
 		}
