@@ -1,6 +1,7 @@
 package gitserver
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,9 @@ func TestPushFetchAndForce(t *testing.T) {
 	if out := r.git("ann", "w", "push", "-u", "origin", "main"); !strings.Contains(out, "remote: took 1 change(s)") {
 		t.Errorf("push says: %s", out)
 	}
+	noise := make([]byte, 700<<10) // more than fits into one packet
+	_, _ = rand.Read(noise)
+	r.commit("w", "noise", map[string]string{"1/noise": string(noise)})
 	for i := range 4 { // thin packs would have their bases elsewhere
 		r.commit("w", fmt.Sprint("change ", i), manyFiles(3+i, fmt.Sprint("two", i)))
 		r.git("ann", "w", "push")

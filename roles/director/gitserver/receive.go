@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/pktline"
-	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 
 	"nutshell/roles/api"
 )
@@ -41,7 +40,7 @@ type receive struct {
 	in    *bufio.Reader
 	w     *bufio.Writer
 	out   *pktline.Encoder
-	band  *sideband.Muxer // nil if the client cannot
+	band  *band // nil if the client cannot
 	caps  map[string]bool
 	list  []command
 	taken *indexer
@@ -109,9 +108,7 @@ func (p *receive) readCommands() error {
 	named := map[string]bool{}
 	for n := 0; lines.Scan(); n++ {
 		if len(lines.Bytes()) == 0 {
-			if p.caps["side-band-64k"] {
-				p.band = sideband.NewMuxer(sideband.Sideband64k, p.w)
-			}
+			p.band = newBand(p.w, p.caps)
 			return nil
 		}
 		line, caps, first := strings.Cut(strings.TrimSuffix(string(lines.Bytes()), "\n"), "\x00")
@@ -257,7 +254,7 @@ type progress struct{ p *receive }
 
 // Write shows a piece of text at once.
 func (w progress) Write(b []byte) (int, error) {
-	if _, err := w.p.band.WriteChannel(sideband.ProgressMessage, b); err != nil {
+	if _, err := w.p.band.send(bandProgress, b); err != nil {
 		return 0, err
 	}
 	return len(b), w.p.w.Flush()

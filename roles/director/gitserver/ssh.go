@@ -25,7 +25,7 @@ const (
 	maxPerAddress  = 50
 	maxSessions    = 10 // at once on one connection
 	handshakeTime  = 20 * time.Second
-	idleTime       = 10 * time.Minute // a followed activation says something more often
+	idleTime       = time.Hour // clients may think for long before they send a large push
 	longest        = 12 * time.Hour
 )
 

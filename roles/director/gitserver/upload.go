@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/pktline"
-	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 
 	"nutshell/roles/api"
 )
@@ -287,22 +286,17 @@ func (u *upload) send(within map[plumbing.Hash]bool) error {
 		return u.fatal(err)
 	}
 	var to io.Writer = u.w
-	banded := true
-	switch {
-	case u.caps["side-band-64k"]:
-		to = sideband.NewMuxer(sideband.Sideband64k, u.w)
-	case u.caps["side-band"]:
-		to = sideband.NewMuxer(sideband.Sideband, u.w)
-	default:
-		banded = false
-	}
-	if m, ok := to.(*sideband.Muxer); ok && !u.caps["no-progress"] {
-		_, _ = m.WriteChannel(sideband.ProgressMessage, fmt.Appendf(nil, "Sending %d objects.\n", len(u.walk.list)))
+	banded := newBand(u.w, u.caps)
+	if banded != nil {
+		to = banded
+		if !u.caps["no-progress"] {
+			_, _ = banded.send(bandProgress, fmt.Appendf(nil, "Sending %d objects.\n", len(u.walk.list)))
+		}
 	}
 	if _, err := u.o.writePack(to, u.walk.list); err != nil {
 		return u.fatal(err)
 	}
-	if banded {
+	if banded != nil {
 		_ = u.out.Flush() // the next flush tells
 	}
 	return u.w.Flush()
@@ -310,9 +304,8 @@ func (u *upload) send(within map[plumbing.Hash]bool) error {
 
 // fatal tells the client why nothing more comes.
 func (u *upload) fatal(err error) error {
-	if u.caps["side-band-64k"] || u.caps["side-band"] {
-		m := sideband.NewMuxer(sideband.Sideband, u.w)
-		_, _ = m.WriteChannel(sideband.ErrorMessage, []byte("the director could not read the repository; its log says why\n"))
+	if b := newBand(u.w, u.caps); b != nil {
+		_, _ = b.send(bandError, []byte("the director could not read the repository; its log says why\n"))
 		return errors.Join(err, u.w.Flush())
 	}
 	return err
