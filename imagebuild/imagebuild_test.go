@@ -149,6 +149,17 @@ func TestLayersAreBuiltOnce(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("layers that exist took %v, want at once", took)
 	}
+	// What one service asks for beside comes in a further layer.
+	more, err := s.LayersWith(ctx, "web", []string{"nginx-light"}, []string{"tree"}, nil)
+	if err != nil || len(more) != 3 || !slices.Equal(more[:2], results[0]) {
+		t.Fatalf("got %v, %v; want one on top of %v", more, err, results[0])
+	}
+	if _, err := os.Stat(filepath.Join(more[2], "usr/bin/tree")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(more[2], "usr/sbin/nginx")); err == nil {
+		t.Error("the further layer holds again what is below it")
+	}
 	if left, _ := os.ReadDir(s.path("build")); len(left) != 0 {
 		t.Errorf("left behind in build: %v", left)
 	}
