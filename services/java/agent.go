@@ -42,8 +42,8 @@ func (a *agent) Close(ctx context.Context) error {
 	return a.Agent.Close(ctx)
 }
 
-// pager makes pages with Tomcat; it implements web.Pager, web.Publisher and
-// web.Settler.
+// pager makes pages with Tomcat; it implements web.Pager, web.Publisher,
+// web.Maker and web.Settler.
 type pager struct {
 	m         services.Machine
 	templates *template.Template
@@ -53,12 +53,6 @@ type pager struct {
 	memory    int64
 	made      *web.AccessLog // pages
 	sessions
-}
-
-// pagesData is what the templates in java.tmpl get.
-type pagesData struct {
-	Proxy       bool // pages may be made elsewhere, as the proxy's state says
-	ReadTimeout int
 }
 
 func newAgent(m services.Machine) services.Agent {
@@ -117,14 +111,14 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 		}
 	}
 	if !listen {
-		return nil // Settle ends it, when proxies use Tomcat's own sockets
+		return p.nginx.Stop(ctx)
 	}
 	state := web.State{Trust: c.Proxies, Roots: web.Made(p, roots)}
 	return p.nginx.ServeTemplate(ctx, p.templates, "backend", state, func(f web.Frame) any {
 		return struct {
 			web.TierData
-			Pages pagesData
-		}{web.TierData{Frame: f}, pagesData{ReadTimeout: c.ReadTimeout}}
+			ReadTimeout int
+		}{web.TierData{Frame: f}, c.ReadTimeout}
 	})
 }
 
@@ -148,11 +142,10 @@ func (p *pager) Here(version string) string {
 }
 
 // Pages implements web.Pager.
-func (p *pager) Pages(c web.Config) (web.Pages, error) {
+func (p *pager) Pages(web.Config) (web.Pages, error) {
 	var local, outside strings.Builder
-	d := pagesData{Proxy: true, ReadTimeout: c.ReadTimeout}
-	err := errors.Join(p.templates.ExecuteTemplate(&local, "pages", d), p.templates.ExecuteTemplate(&outside, "here", nil))
-	return web.Pages{Local: strings.TrimRight(local.String(), "\n"), Outside: outside.String(), Sticky: "JSESSIONID"}, err
+	err := errors.Join(p.templates.ExecuteTemplate(&local, "pages", nil), p.templates.ExecuteTemplate(&outside, "here", nil))
+	return web.Pages{Local: strings.TrimRight(local.String(), "\n"), Outside: strings.Trim(outside.String(), "\n"), Sticky: "JSESSIONID"}, err
 }
 
 // Check implements web.Pager: the health page of a version must not fail.

@@ -35,7 +35,7 @@ func Kind() services.Kind {
 		Code:        api.CodeRules{Accepts: true, Help: "a WAR, or an archive with what a WAR holds at its top: pages and WEB-INF; applications written for javax.servlet are migrated"},
 		DefaultCode: map[string]string{"index.jsp": welcome},
 		Manager: func(h services.Host) services.Manager {
-			return &manager{web.Manager{Host: h, Terms: terms}}
+			return &manager{web.Manager{Host: h, Terms: terms, Apart: true}}
 		},
 		Agent: newAgent,
 		Tools: map[string]services.Tool{"session": session.Serve},

@@ -104,7 +104,7 @@ func (t *tomcats) ensure(ctx context.Context, s server, conf settings, env []api
 	d := tomcatData{settings: conf, Log: t.m.Dir("log"), Route: s.Route, Sessions: s.Store, BodyMax: conf.bodyMax(), Threads: conf.threads(t.memory), Types: mimeTypes()}
 	d.Spare, d.Cache = min(d.Threads, 4), int(min(max(conf.heap(t.memory)>>20/16, 4), 32))<<10
 	// Settings of proxies alone do not need another Tomcat.
-	d.RequestTimeout, d.StartTimeout, d.Health, d.Javax = 0, 0, web.Health{}, ""
+	d.RequestTimeout, d.StartTimeout, d.Health, d.Snippets, d.Javax = 0, 0, web.Health{}, web.Snippets{}, ""
 	if s.Name, err = t.name(s, d, env); err != nil {
 		return s, err
 	}

@@ -118,7 +118,7 @@ func (c *change) drops() bool {
 			return true
 		}
 	}
-	return len(c.l.Leave) > 0 || len(c.keep) > len(c.code)
+	return len(c.l.Leave) > 0 || len(c.keep) > len(c.code) || c.m.Apart && len(c.conf.Live) > 1
 }
 
 // drain waits until proxies have finished the requests that use what goes: a
@@ -128,7 +128,7 @@ func (c *change) drain(ctx context.Context) {
 	defer cancel()
 	stay := map[string]bool{}
 	for _, v := range c.code {
-		stay[v.ID] = true
+		stay[v.ID] = !c.m.Apart || v.ID == c.code[0].ID
 	}
 	for _, n := range nodes(c.conf.Webs, c.conf.Backends) {
 		stay[n.key] = true

@@ -17,6 +17,7 @@ import (
 type Manager struct {
 	Host  services.Host
 	Terms func(settings json.RawMessage) (Terms, error)
+	Apart bool // each version has processes of its own, which end when visitors have left it
 }
 
 // Terms are what proxies need to know of a service's settings.

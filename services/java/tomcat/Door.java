@@ -42,6 +42,10 @@ public final class Door extends ValveBase {
             report(request, response);
             return;
         }
+        if (agent && "/nutshell-alive".equals(request.getRequestURI())) {
+            response.setStatus(available() ? 204 : 503);
+            return;
+        }
         if (!agent) {
             busy.incrementAndGet();
             requests.incrementAndGet();
@@ -66,13 +70,21 @@ public final class Door extends ValveBase {
         }
     }
 
+    /** Whether the application has started. */
+    private boolean available() {
+        for (Container host : getContainer().findChildren()) {
+            for (Container context : host.findChildren()) {
+                return context.getState().isAvailable();
+            }
+        }
+        return false;
+    }
+
     private void report(Request request, Response response) throws IOException {
-        boolean available = false;
         long kept = 0;
         for (Container host : getContainer().findChildren()) {
             for (Container c : host.findChildren()) {
                 Context context = (Context) c;
-                available = context.getState().isAvailable();
                 if (context.getManager() != null) {
                     kept += context.getManager().getActiveSessions();
                 }
@@ -88,7 +100,7 @@ public final class Door extends ValveBase {
             }
         }
         Runtime r = Runtime.getRuntime();
-        String text = "{\"available\":" + available + ",\"busy\":" + busy.get() + ",\"requests\":" + requests.get() + ",\"sessions\":" + kept
+        String text = "{\"available\":" + available() + ",\"busy\":" + busy.get() + ",\"requests\":" + requests.get() + ",\"sessions\":" + kept
                 + ",\"working\":" + working + ",\"threads\":" + threads + ",\"heap\":" + (r.totalMemory() - r.freeMemory()) + ",\"heap_max\":" + r.maxMemory() + "}";
         response.setContentType("application/json");
         response.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
