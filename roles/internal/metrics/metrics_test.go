@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"context"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -155,7 +154,7 @@ func TestBroken(t *testing.T) {
 	s := open(t, good, c)
 	w := &worker{id: "a", part: "proxy"}
 	run(s, c, 13*time.Hour, 100, w)
-	if err := s.fine.db.Compact(context.Background()); err != nil {
+	if err := s.fine.db.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	blocks, err := filepath.Glob(filepath.Join(good, "fine", "01*"))

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -161,7 +160,7 @@ func TestMonth(t *testing.T) {
 		s.coarse.append(s.sums.flush(), c.t.UnixMilli())
 	}
 	for _, l := range []*level{s.fine, s.coarse} {
-		if err := l.db.Compact(context.Background()); err != nil {
+		if err := l.db.Compact(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
