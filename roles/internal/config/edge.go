@@ -69,7 +69,7 @@ func (e Edge) together() (key string, err error) {
 		return "edge.chain", errors.New("it is for the names below edge.domain, which is not set")
 	case !e.On() && (e.HTTP != "" || e.Domain != "" || e.ACMEDirectory != ""):
 		return "edge.https", errors.New("it is not set, but other keys of edge are; set it, such as to 0.0.0.0:443")
-	case e.HTTP != "" && e.HTTP == e.HTTPS:
+	case e.HTTP != "" && e.HTTP == e.HTTPS && !strings.HasSuffix(e.HTTP, ":0"):
 		return "edge.http", errors.New("it is the same as edge.https")
 	}
 	return "", nil
