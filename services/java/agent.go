@@ -97,6 +97,10 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 	if err != nil {
 		return err
 	}
+	env, err := web.Environment(p.m, c.Environment)
+	if err != nil {
+		return err
+	}
 	for _, version := range c.Live {
 		i := slices.IndexFunc(roots, func(r web.Root) bool { return r.Version == version })
 		if i < 0 {
@@ -106,7 +110,7 @@ func (p *pager) Apply(ctx context.Context, c web.Config, roots []web.Root, liste
 		if err != nil {
 			return err
 		}
-		if _, err := p.tomcats.ensure(ctx, server{Version: version, Code: roots[i].Dir, App: app, Store: store, Route: p.route()}, s, c.Environment); err != nil {
+		if _, err := p.tomcats.ensure(ctx, server{Version: version, Code: roots[i].Dir, App: app, Store: store, Route: p.route()}, s, env); err != nil {
 			return err
 		}
 	}

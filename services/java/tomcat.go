@@ -199,7 +199,7 @@ func (t *tomcats) prepare() error {
 // write makes Tomcat's own directory. What it may write belongs to its account.
 func (t *tomcats) write(s server, d tomcatData) error {
 	_, uid, gid, drops := t.m.User()
-	for _, sub := range []string{"conf", "webapps", "work", "tmp"} {
+	for _, sub := range []string{"conf/Catalina/app", "webapps", "work", "tmp"} {
 		dir := filepath.Join(d.Base, sub)
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // its account reads it
 			return err

@@ -58,7 +58,7 @@ func (p *pager) wanted(ctx context.Context, c web.Config) (wanted, error) {
 	if w.settings, err = parseSettings(c.Settings); err != nil {
 		return w, err
 	}
-	if w.environment, err = environment(p.m, c.Environment); err != nil {
+	if w.environment, err = web.Environment(p.m, c.Environment); err != nil {
 		return w, err
 	}
 	p.mu.Lock()

@@ -1,4 +1,4 @@
-package php
+package web
 
 import (
 	"bufio"
@@ -22,10 +22,10 @@ const mostVariables = 64 << 10 // bytes of that file
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 
-// environment joins the service's variables with those that the startup
+// Environment joins the service's variables with those that the startup
 // script has found out, such as the address of a database. The service's own
 // win, because a person has set them.
-func environment(m services.Machine, own []api.Variable) ([]api.Variable, error) {
+func Environment(m services.Machine, own []api.Variable) ([]api.Variable, error) {
 	all := map[string]string{}
 	b, err := os.ReadFile(filepath.Join(m.Dir("etc"), scriptVariables))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
