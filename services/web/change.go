@@ -34,9 +34,8 @@ type change struct {
 // it has one, goes on as it is.
 func (c *change) prepare(ctx context.Context, i api.Instance) error {
 	parts := union(without(i.Parts, Proxy), c.seen[i.ID].Parts)
-	if len(parts) == 0 {
-		return nil // to be a proxy only: comes with the switch
-	}
+	// One that is to be a proxy only is told to be nothing yet: an agent that
+	// was told nothing answers no question, and it is asked whom it reaches.
 	return c.tell(ctx, i.ID, parts, c.keep, c.conf)
 }
 
