@@ -114,9 +114,9 @@ func (p *pager) listen(ctx context.Context, c web.Config, roots []web.Root) erro
 	return p.nginx.ServeTemplate(ctx, p.templates, "backend", state, func(f web.Frame) any {
 		return struct {
 			web.TierData
-			Status string
-			Pages  pagesData
-		}{web.TierData{Frame: f}, p.fpm.alive.Path, pagesData{Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}}
+			Status, Store string
+			Pages         pagesData
+		}{web.TierData{Frame: f}, p.fpm.alive.Path, p.storeSocket(), pagesData{Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}}
 	})
 }
 

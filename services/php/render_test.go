@@ -36,10 +36,10 @@ func TestTemplates(t *testing.T) {
 		{"pages.conf", "pages", pagesData{Proxy: true, Socket: pages.Socket, ReadTimeout: pages.ReadTimeout}},
 		{"backend.conf", "backend", struct {
 			web.TierData
-			Status string
-			Pages  pagesData
+			Status, Store string
+			Pages         pagesData
 		}{web.TierData{Frame: web.Frame{Name: "nginx-backend", Revision: "0123456789ab", User: "www-data", Dir: "/var/lib/nutshell/run", Log: "/var/lib/nutshell/log", Etc: "/var/lib/nutshell/etc", Address: "10.200.1.3", Port: 9000, Workers: 2, Files: 16384, Mime: "/etc/nginx/mime.types"}},
-			"/var/lib/nutshell/run/alive.sock", pages}},
+			"/var/lib/nutshell/run/alive.sock", "/var/lib/nutshell/run/session.sock", pages}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.golden, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -208,4 +210,44 @@ func TestSessionsAreShared(t *testing.T) {
 	step("5 backends to 2", 0, scale(2))
 	c.end()
 	t.Logf("%d requests, %d errors (%s), %d sessions lost", c.requests.Load(), c.errors.Load(), c.problem, c.lost.Load())
+}
+
+// A backend whose PHP cannot reach its sessions gets no requests: its pages
+// would sign visitors out.
+func TestBackendWithoutSessionsIsNotAsked(t *testing.T) {
+	w, url := sessionWorld(t, `{}`)
+	if err := w.Scale(t.Context(), map[string]int{"backend": 2}); err != nil {
+		t.Fatal(err)
+	}
+	v := newVisitor()
+	served := func() string {
+		t.Helper()
+		if _, body, err := fetch(t.Context(), v.c, http.MethodGet, url, ""); err == nil {
+			_, address, _ := strings.Cut(body, " ")
+			return address
+		}
+		return ""
+	}
+	sick := backends(w)[0]
+	var address string
+	for _, i := range w.Instances() {
+		if i.ID == sick {
+			address = i.Address
+		}
+	}
+	if err := os.Remove(filepath.Join(w.Dir(sick, "run"), "session.sock")); err != nil {
+		t.Fatal(err)
+	}
+	well := 0
+	for end := time.Now().Add(15 * time.Second); well < 30; {
+		if time.Now().After(end) {
+			t.Fatalf("%s is still asked", address)
+		}
+		if at := served(); at != "" && at != address {
+			well++
+		} else {
+			well = 0
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
 }

@@ -78,6 +78,14 @@ func (p *pager) wanted(ctx context.Context, c web.Config) (wanted, error) {
 	return w, p.store.Ensure(ctx, m)
 }
 
+// storeSocket is where PHP finds its sessions, or empty where they are files.
+func (p *pager) storeSocket() string {
+	if !p.store.Running() {
+		return ""
+	}
+	return p.store.Socket()
+}
+
 // end is the end of a backend here. Others take over its sessions, unless the
 // whole instance stops to run again later.
 func (p *pager) end(ctx context.Context) error {
