@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			return errors.Join(os.Chmod(e.WorkDir, 0o711), os.Chmod(filepath.Dir(e.WorkDir), 0o711))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb, "traces": cmdTraces,
+			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb, "traces": cmdTraces, "visit": cmdVisit,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "containers" {
