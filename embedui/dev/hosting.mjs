@@ -48,7 +48,7 @@ export function hosting(on, { withApp, withService, busy, store, activate }) {
     const b = x.json();
     if (!b.bytes) return x.problem(422, 'invalid', `${b.filename} is empty.`, { fields: ['bytes'], hint: 'choose the archive again' });
     if (b.bytes > 2 ** 31) return x.problem(413, 'too_large', `${b.filename} is larger than 2 GB.`, { hint: 'leave out what the service does not need' });
-    let u = [...uploads.values()].find((o) => o.of === key(s) && o.filename === b.filename && o.bytes === b.bytes && o.sha256 === b.sha256);
+    let u = [...uploads.values()].find((o) => o.of === key(s) && o.filename === b.filename && o.bytes === b.bytes && b.sha256 && o.sha256 === b.sha256);
     if (!u) uploads.set((u = { id: 'up-' + hex(5), of: key(s), filename: b.filename, bytes: b.bytes, sha256: b.sha256, offset: 0, pieces: [] }).id, u);
     Object.assign(u, { strip: !!b.strip, description: b.description ?? '', expires: new Date(Date.now() + 864e5).toISOString() });
     return { status: 201, json: shown(u) };
@@ -65,7 +65,7 @@ export function hosting(on, { withApp, withService, busy, store, activate }) {
     if (u.offset !== u.bytes) return x.problem(409, 'conflict', `${u.bytes - u.offset} bytes are missing.`);
     const body = Buffer.concat(u.pieces);
     if (u.sha256 && createHash('sha256').update(body).digest('hex') !== u.sha256) return x.problem(422, 'invalid', 'The bytes that arrived are not those of the file.', { hint: 'upload it again' });
-    const answer = store(x, s, { filename: u.filename, description: u.description, strip: u.strip, body });
+    const answer = store(x, s, { filename: u.filename, description: u.description, strip: u.strip || x.query.get('strip') === 'true', body });
     if (answer.status === 201) uploads.delete(u.id);
     return answer;
   }));

@@ -65,5 +65,6 @@ export async function dropped(data: DataTransfer): Promise<File | undefined> {
   if (!entry?.isDirectory) return data.files[0];
   const files = await filesOf(entry, '');
   const inside = files.map(([name, file]): [string, File] => [name.slice(entry.name.length + 1), file]);
-  return new File([tarball(inside)], entry.name + '.tar');
+  // chosen again after an interruption, an unchanged folder is the same file
+  return new File([tarball(inside)], entry.name + '.tar', { lastModified: Math.max(0, ...inside.map(([, file]) => file.lastModified)) });
 }

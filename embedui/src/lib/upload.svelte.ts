@@ -2,7 +2,7 @@
 // be paused, heals by itself after a lost connection, and is found again after
 // a reload when the same file is chosen.
 import type { CodeVersion, Operation, Problem, Service } from './api';
-import { ApiError, csrf, del, get, list, post, problem, problemOf, unreachable } from './client';
+import { ApiError, csrf, del, get, post, problem, problemOf, unreachable } from './client';
 import type { Upload as Kept } from './hosting';
 import { live } from './live.svelte';
 import { serviceApi } from './paths';
@@ -11,18 +11,19 @@ import { tell } from './tell.svelte';
 /** A piece is what is sent again at most after a connection broke. */
 const piece = 8 << 20;
 
+/** Files up to this are hashed before they are sent; reading larger ones through would keep people waiting. */
+const hashable = 32 << 20;
+
 /** Broken is an upload that another life of this page began. */
 export interface Broken {
   id: string;
   filename: string;
   bytes: number;
   modified: number;
-  sha256: string;
-  description: string;
   offset: number;
 }
 
-type Phase = 'reading' | 'sending' | 'paused' | 'lost' | 'storing' | 'failed';
+type Phase = 'sending' | 'paused' | 'lost' | 'storing' | 'failed';
 
 const storage = (s: Service): string => `nutshell.upload.${s.application}.${s.id}`;
 
@@ -30,32 +31,29 @@ const storage = (s: Service): string => `nutshell.upload.${s.application}.${s.id
 export class Upload {
   readonly file: File;
   readonly service: Service;
-  phase = $state<Phase>('reading');
-  /** bytes read while reading, arrived while sending */
+  phase = $state<Phase>('sending');
+  /** bytes that have arrived, as far as the browser knows */
   sent = $state(0);
   /** bytes per second over the last moments */
   rate = $state(0);
   wrong = $state<Problem | null>(null);
   description: string;
   activate: boolean;
-  #strip: boolean;
-  #sha256: string;
-  #id = '';
+  #strip = false;
+  #id: string;
   #request: XMLHttpRequest | null = null;
-  #worker: Worker | null = null;
   #marks: [number, number][] = [];
   #ended = false;
   /** grows with each run and pause, so that what was begun before knows that it is over */
   #turn = 0;
   #woken = () => {};
 
-  constructor(service: Service, file: File, options: { description: string; activate: boolean; sha256: string; strip?: boolean }) {
+  constructor(service: Service, file: File, options: { description: string; activate: boolean; id?: string }) {
     this.service = service;
     this.file = file;
     this.description = options.description;
     this.activate = options.activate;
-    this.#strip = options.strip ?? false;
-    this.#sha256 = options.sha256;
+    this.#id = options.id ?? '';
   }
 
   /** left is how long it will still take, in milliseconds, 0 where nobody can say. */
@@ -72,16 +70,15 @@ export class Upload {
     const mine = ++this.#turn;
     this.wrong = null;
     try {
-      this.#sha256 ||= await this.#hash();
-      if (this.#over(mine)) return;
-      let offset = await this.#begin(mine);
+      let offset = this.#id ? await this.#goOn(mine) : await this.#begin(mine);
       while (offset < this.file.size) {
         if (this.#over(mine)) return;
         offset = await this.#send(offset, mine);
       }
       if (this.#over(mine)) return;
       this.phase = 'storing';
-      this.#stored(await this.#again(() => this.#finish(), mine));
+      // asked again after a lost answer, the director tells the same version
+      this.#stored(await this.#again(() => post<CodeVersion>(`${this.#path()}/finish${this.#strip ? '?strip=true' : ''}`), mine));
     } catch (e) {
       if (this.#over(mine)) return;
       this.phase = 'failed';
@@ -116,7 +113,6 @@ export class Upload {
   cancel(): void {
     this.#ended = true;
     this.#request?.abort();
-    this.#worker?.terminate();
     this.#woken();
     uploads.drop(this);
     if (this.#id) del(this.#path()).catch(() => undefined); // it expires by itself
@@ -126,32 +122,34 @@ export class Upload {
 
   #path = (): string => `${serviceApi(this.service)}/uploads/${this.#id}`;
 
-  #hash(): Promise<string> {
-    this.phase = 'reading';
-    return new Promise((resolve, reject) => {
-      const worker = new Worker(new URL('./hash.worker.ts', import.meta.url));
-      this.#worker = worker;
-      const end = () => worker.terminate();
-      worker.onmessage = (e: MessageEvent<{ read?: number; sha256?: string; wrong?: string }>) => {
-        if (e.data.read) this.sent = e.data.read;
-        else if (e.data.sha256 !== undefined) (end(), resolve(e.data.sha256));
-        else (end(), reject(new ApiError({ code: 'invalid', message: `The browser cannot read ${this.file.name}.`, hint: `choose it again (${e.data.wrong})` })));
-      };
-      worker.onerror = () => (end(), reject(new ApiError({ code: 'internal', message: 'The browser could not begin to read the file.', hint: 'reload the page' })));
-      worker.postMessage(this.file);
-    });
+  async #begin(mine: number): Promise<number> {
+    // With its hash the director finds a small upload again by itself, and checks it.
+    const sha256 = this.file.size <= hashable ? await digest(this.file) : '';
+    const body = { filename: this.file.name, bytes: this.file.size, ...(sha256 ? { sha256 } : {}), ...(this.description ? { description: this.description } : {}), ...(this.#strip ? { strip: true } : {}) };
+    const kept = await this.#again(() => post<Kept>(serviceApi(this.service) + '/uploads', body), mine);
+    this.#id = kept.id;
+    if (this.#ended) {
+      void del(this.#path()).catch(() => undefined);
+      return kept.offset;
+    }
+    this.#marks = [];
+    remember(this.service, { id: kept.id, filename: this.file.name, bytes: this.file.size, modified: this.file.lastModified, offset: kept.offset });
+    return this.#at(kept.offset, mine);
   }
 
-  // begin asks for a new upload, or for the same one that was broken off.
-  async #begin(mine: number): Promise<number> {
-    const kept = await this.#again(() => post<Kept>(serviceApi(this.service) + '/uploads', { filename: this.file.name, bytes: this.file.size, sha256: this.#sha256, ...(this.description ? { description: this.description } : {}), ...(this.#strip ? { strip: true } : {}) }), mine);
-    this.#id = kept.id;
-    if (this.#over(mine)) return kept.offset;
-    this.phase = 'sending';
-    this.sent = kept.offset;
-    this.#marks = [];
-    remember(this.service, { id: kept.id, filename: this.file.name, bytes: this.file.size, modified: this.file.lastModified, sha256: this.#sha256, description: this.description, offset: kept.offset });
-    return kept.offset;
+  // goOn asks where one that was begun goes on; one that is gone is begun anew.
+  async #goOn(mine: number): Promise<number> {
+    try {
+      return this.#at((await this.#again(() => get<Kept>(this.#path()), mine)).offset, mine);
+    } catch (e) {
+      if (this.#over(mine) || problem(e).code !== 'not_found') throw e;
+      return this.#begin(mine);
+    }
+  }
+
+  #at(offset: number, mine: number): number {
+    if (!this.#over(mine)) [this.phase, this.sent] = ['sending', offset];
+    return offset;
   }
 
   async #send(offset: number, mine: number): Promise<number> {
@@ -167,10 +165,7 @@ export class Upload {
         await this.#wait();
         if (this.#over(mine)) return offset;
       }
-      // what arrived of a piece is known to the director alone
-      const now = await this.#again(() => get<Kept>(this.#path()), mine);
-      this.sent = now.offset;
-      return now.offset;
+      return this.#goOn(mine); // what arrived of a piece is known to the director alone
     }
   }
 
@@ -238,18 +233,6 @@ export class Upload {
     }
   }
 
-  // finish may have been done although its answer was lost.
-  async #finish(): Promise<CodeVersion> {
-    try {
-      return await post<CodeVersion>(this.#path() + '/finish');
-    } catch (e) {
-      if (problem(e).code !== 'not_found') throw e;
-      const made = (await list<CodeVersion>(serviceApi(this.service) + '/versions'))[0];
-      if (made?.sha256 === this.#sha256) return made;
-      throw e;
-    }
-  }
-
   #stored(v: CodeVersion): void {
     this.#ended = true;
     uploads.drop(this);
@@ -263,6 +246,17 @@ export class Upload {
 // passing says whether trying again may help: no answer, or that of a proxy, of
 // a director that just starts or of one that has enough to do.
 const passing = (p: Problem): boolean => (p.status === undefined && p.code === 'unavailable') || p.status === 502 || p.status === 503 || p.status === 504 || p.status === 429;
+
+/** same says whether a file is the one that was broken off. */
+export const same = (b: Broken, file: File): boolean => b.filename === file.name && b.bytes === file.size && b.modified === file.lastModified;
+
+async function digest(file: File): Promise<string> {
+  try {
+    return Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', await file.arrayBuffer())), (b) => b.toString(16).padStart(2, '0')).join('');
+  } catch {
+    return ''; // it cannot be read, which sending it will tell, or the page is not a secure one
+  }
+}
 
 function remember(s: Service, b: Broken | null): void {
   try {
@@ -281,10 +275,7 @@ class Uploads {
   }
 
   start(s: Service, file: File, options: { description: string; activate: boolean; broken?: Broken | null }): void {
-    const b = options.broken;
-    // the same name, size and time of change: it need not be read again
-    const same = b && b.filename === file.name && b.bytes === file.size && b.modified === file.lastModified;
-    const u = new Upload(s, file, { description: options.description || (same ? b.description : ''), activate: options.activate, sha256: same ? b.sha256 : '' });
+    const u = new Upload(s, file, { description: options.description, activate: options.activate, id: options.broken && same(options.broken, file) ? options.broken.id : '' });
     this.#all = [...this.#all, u];
     void u.run();
   }
