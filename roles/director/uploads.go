@@ -191,9 +191,13 @@ func (d *Director) appendUpload(ctx context.Context, in *struct {
 }
 
 // finishUpload makes the version. Asked again after an answer that was lost,
-// it answers the same.
-func (d *Director) finishUpload(ctx context.Context, in *UploadPath) (api.CodeVersion, error) {
-	s, u, err := d.findUpload(ctx, *in)
+// it answers the same. Whether a leading directory is to be taken off is often
+// known only when it was tried, so that may be said here too.
+func (d *Director) finishUpload(ctx context.Context, in *struct {
+	UploadPath
+	Strip bool `query:"strip"`
+}) (api.CodeVersion, error) {
+	s, u, err := d.findUpload(ctx, in.UploadPath)
 	if api.CodeOf(err) == api.CodeNotFound && len(in.Upload) == uploadID && s.ID != 0 {
 		if v, e := d.store.Version(ctx, s.Application, s.ID, versionOfUpload(in.Upload)); e == nil {
 			return v, nil
@@ -204,7 +208,7 @@ func (d *Director) finishUpload(ctx context.Context, in *UploadPath) (api.CodeVe
 	}
 	d.blobs.RLock() // until the row is there, nothing says that the blob is needed
 	defer d.blobs.RUnlock()
-	v, err := d.code.Complete(ctx, u.ID, u.Filename, u.Strip, u.Bytes, u.SHA256)
+	v, err := d.code.Complete(ctx, u.ID, u.Filename, u.Strip || in.Strip, u.Bytes, u.SHA256)
 	if err != nil {
 		if !mayFinish(err) {
 			d.endUpload(ctx, u.ID)

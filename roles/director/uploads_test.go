@@ -165,6 +165,19 @@ func TestUploadIsRefused(t *testing.T) {
 	if v.Strip != "site" {
 		t.Errorf("version: %+v", v)
 	}
+	// An upload whose hash is not known is not found again: it is asked at its end.
+	nameless := begin(api.StartUpload{Filename: "site.tar.gz", Bytes: int64(len(data))})
+	if status, e := ann.bytesTo("PATCH", path+"/uploads/"+nameless.ID, bytes.NewReader(data), nil); status != 200 {
+		t.Fatalf("%d %v", status, e)
+	}
+	if e := ann.refused("POST", path+"/uploads/"+nameless.ID+"/finish", nil, api.CodeInvalid); !slices.Contains(e.Fields, "strip") {
+		t.Errorf("a directory around everything: %+v", e)
+	}
+	v = api.CodeVersion{}
+	ann.must("POST", path+"/uploads/"+nameless.ID+"/finish?strip=true", nil, &v, 201)
+	if v.Strip != "site" {
+		t.Errorf("version: %+v", v)
+	}
 	// Nobody else sees it, and nobody begins too many.
 	one := begin(api.StartUpload{Filename: "1.zip", Bytes: 5})
 	for _, m := range []string{"GET", "DELETE"} {
