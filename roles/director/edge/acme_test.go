@@ -78,7 +78,7 @@ func newAuthority(t *testing.T, httpPort, tlsPort int, life uint64) *authority {
 	return a
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

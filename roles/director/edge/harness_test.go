@@ -24,7 +24,7 @@ import (
 // front is an edge that serves on loopback, with a CA of its own.
 type front struct {
 	*Edge
-	t     *testing.T
+	t     testing.TB
 	ca    *pki.Authority
 	log   *safeBuffer
 	https string // host:port
@@ -50,7 +50,7 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-func newFront(t *testing.T, change func(*Config)) *front {
+func newFront(t testing.TB, change func(*Config)) *front {
 	t.Helper()
 	ca, err := pki.Create(filepath.Join(t.TempDir(), "ca"), "inst1", time.Now)
 	if err != nil {
@@ -82,7 +82,7 @@ func newFront(t *testing.T, change func(*Config)) *front {
 }
 
 // quiet shows the log of a test that is still under way.
-type quiet struct{ t *testing.T }
+type quiet struct{ t testing.TB }
 
 // Write logs a line.
 func (q *quiet) Write(b []byte) (int, error) {
@@ -181,7 +181,7 @@ func seen(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "\r\n%s", b)
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if f() {
