@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/compression"
 
@@ -37,6 +34,8 @@ type level struct {
 	mu     sync.RWMutex // queries read, opening anew writes
 	db     *tsdb.DB     // nil: history is off
 	why    error        // then
+	tried  time.Time    // to open it
+	memory string       // directory for what need not outlive the process
 	refuse time.Time    // since when values are refused as too old, by the clock that only goes forward
 	told   bool         // that writing fails
 }
@@ -57,24 +56,34 @@ func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.With
 
 // open opens the database. What keeps it from opening is set aside: first
 // single blocks, then what was being written, then everything.
+// A disk that is full, say, is no reason for that: then it is tried again.
 func (l *level) open() {
 	l.setAsideBroken()
 	db, err := l.try()
-	if err != nil {
-		l.setAside(err, "wal", "wbl", "chunks_head")
+	for _, names := range [][]string{{"wal", "wbl", "chunks_head"}, {"."}} {
+		if err == nil || passing(err) {
+			break
+		}
+		l.setAside(err, names...)
 		db, err = l.try()
 	}
-	if err != nil {
-		l.setAside(err, ".")
-		db, err = l.try()
-	}
-	l.db, l.why = db, err
-	if err != nil {
+	if err != nil && (l.why == nil || l.why.Error() != err.Error()) {
 		l.log.Error("no history is kept", "directory", l.dir, "error", err)
 	}
+	l.db, l.why, l.tried = db, err, time.Now()
+}
+
+// passing reports whether an error says nothing of the database itself.
+func passing(err error) bool {
+	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM},
+		func(e error) bool { return errors.Is(err, e) })
 }
 
 func (l *level) try() (*tsdb.DB, error) {
+	l.useMemory()
+	if err := l.room(); err != nil {
+		return nil, err
+	}
 	o := tsdb.DefaultOptions()
 	o.RetentionDuration, o.MaxBytes = l.keep.Milliseconds(), l.bytes
 	o.MinBlockDuration, o.MaxBlockDuration = l.block.Milliseconds(), l.largest.Milliseconds()
@@ -92,65 +101,6 @@ func (l *level) try() (*tsdb.DB, error) {
 // at a round time, which may be in the future.
 func (l *level) jump() time.Duration { return l.block + time.Hour }
 
-// opened is how a block on the disk looks from outside.
-type opened struct {
-	until int64
-	err   error
-}
-
-// blocks opens each block for a moment.
-func (l *level) blocks() map[string]opened {
-	all := map[string]opened{}
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return all // not there yet, or told by opening it
-	}
-	for _, e := range entries {
-		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
-			continue
-		}
-		b, err := tsdb.OpenBlock(slog.New(quiet{l.log.Handler()}), filepath.Join(l.dir, e.Name()), nil, nil)
-		if err != nil {
-			all[e.Name()] = opened{err: err}
-			continue
-		}
-		all[e.Name()] = opened{b.MaxTime(), b.Close()}
-	}
-	return all
-}
-
-// setAsideBroken sets aside the blocks that cannot be opened.
-func (l *level) setAsideBroken() {
-	for name, b := range l.blocks() {
-		if b.err != nil {
-			l.setAside(b.err, name)
-		}
-	}
-}
-
-// setAside moves parts of the database out of the way. They can be looked at;
-// those set aside before are removed, so that a bad disk does not fill itself.
-func (l *level) setAside(why error, names ...string) {
-	aside := l.dir + "-set-aside-" + l.now().UTC().Format("20060102T150405")
-	if old, err := filepath.Glob(l.dir + "-set-aside-*"); err == nil {
-		for _, o := range old {
-			if o != aside {
-				_ = os.RemoveAll(o)
-			}
-		}
-	}
-	l.log.Warn("history that cannot be used is set aside", "directory", l.dir, "what", names, "to", aside, "error", why)
-	if err := os.MkdirAll(aside, 0o750); err != nil {
-		l.log.Error("history not set aside", "error", err)
-		return
-	}
-	for _, n := range names {
-		if err := os.Rename(filepath.Join(l.dir, n), filepath.Join(aside, filepath.Base(filepath.Join(l.dir, n)))); err != nil && !errors.Is(err, os.ErrNotExist) {
-			l.log.Error("history not set aside", "what", n, "error", err)
-		}
-	}
-}
-
 func (l *level) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,6 +109,7 @@ func (l *level) close() error {
 	}
 	err := l.db.Close()
 	l.db, l.why = nil, errors.New("it is closed")
+	l.leaveMemory()
 	return err
 }
 
@@ -167,6 +118,7 @@ func (l *level) append(rows []row, at int64) {
 	if len(rows) == 0 {
 		return
 	}
+	l.again()
 	l.mu.RLock()
 	old, err := l.write(rows, at)
 	l.mu.RUnlock()
@@ -183,6 +135,15 @@ func (l *level) append(rows []row, at int64) {
 	case time.Since(l.refuse) > patience:
 		l.refuse = time.Time{}
 		l.forgetFuture(at)
+	}
+}
+
+// again opens the database that could not be opened a while ago.
+func (l *level) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.db == nil && passing(l.why) && time.Since(l.tried) > time.Minute {
+		l.open()
 	}
 }
 
@@ -220,85 +181,13 @@ func (l *level) newest() int64 {
 	return l.db.Head().MaxTime()
 }
 
-// forgetFuture sets aside what was written while the clock was ahead.
-func (l *level) forgetFuture(now int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.db == nil {
-		return
-	}
-	if err := l.db.Close(); err != nil {
-		l.log.Warn("history not closed", "directory", l.dir, "error", err)
-	}
-	names := []string{"wal", "wbl", "chunks_head"}
-	for name, b := range l.blocks() {
-		if b.err != nil || b.until > now+l.jump().Milliseconds() {
-			names = append(names, name)
-		}
-	}
-	l.setAside(errors.New("it was written while the clock was ahead"), names...)
-	l.db, l.why = l.try()
-}
-
-// heal looks through all blocks after one could not be read, and sets aside
-// those that are damaged.
-func (l *level) heal(why error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.db == nil {
-		return
-	}
-	var bad []string
-	for _, b := range l.db.Blocks() {
-		if err := readThrough(b); err != nil {
-			why = err
-			bad = append(bad, b.Meta().ULID.String())
-		}
-	}
-	if len(bad) == 0 {
-		return
-	}
-	if err := l.db.Close(); err != nil {
-		l.log.Warn("history not closed", "directory", l.dir, "error", err)
-	}
-	l.setAside(why, bad...)
-	l.db, l.why = l.try()
-}
-
-// readThrough reads every chunk of a block, whose checksums it so checks.
-func readThrough(b *tsdb.Block) error {
-	q, err := tsdb.NewBlockChunkQuerier(b, b.MinTime(), b.MaxTime())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = q.Close() }()
-	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+"))
-	var it chunks.Iterator
-	var samples chunkenc.Iterator
-	for set.Next() {
-		it = set.At().Iterator(it)
-		for it.Next() {
-			samples = it.At().Chunk.Iterator(samples)
-			for samples.Next() != chunkenc.ValNone {
-			}
-			if err := samples.Err(); err != nil {
-				return err
-			}
-		}
-		if err := it.Err(); err != nil {
-			return err
-		}
-	}
-	return set.Err()
-}
-
 // reading keeps the database open for a query.
 func (l *level) reading() (db *tsdb.DB, done func(), err error) {
 	l.mu.RLock()
 	if l.db == nil {
 		defer l.mu.RUnlock()
 		return nil, nil, &api.Error{Code: api.CodeUnavailable, Op: "read", Object: "history", Message: "no history is kept", Err: fmt.Errorf("%s: %w", l.dir, l.why),
-			Hint: "see the director's log; it is tried again when the director starts"}
+			Hint: "see the director's log"}
 	}
 	return l.db, l.mu.RUnlock, nil
 }

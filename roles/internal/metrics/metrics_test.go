@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -316,5 +317,61 @@ func TestText(t *testing.T) {
 	c.t = c.t.Add(2 * time.Minute)
 	if n := len(s.Latest()); n != 0 {
 		t.Errorf("%d instances are told of that have been silent for long", n)
+	}
+}
+
+// A full disk loses what is measured meanwhile, and nothing else; not even a
+// start on it does.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a small file system")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
+		t.Skip("no file system can be mounted here: " + err.Error())
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	fill := func() {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 4<<20), 0o600); err == nil {
+			t.Fatal("the disk is not full")
+		}
+	}
+	c := &clock{begin()}
+	data := filepath.Join(dir, "metrics")
+	s := open(t, data, c)
+	w := &worker{id: "a", part: "proxy"}
+	run(s, c, 2*time.Hour, 100, w)
+	fill()
+	for range 4 {
+		run(s, c, time.Hour, 100, w)
+		s.fine.db.ForceHeadMMap() // as each minute
+		if err := s.fine.db.Compact(t.Context()); err != nil {
+			t.Log(err)
+		}
+	}
+	if l := graph(t, s, Query{Since: begin(), Until: begin().Add(2 * time.Hour)}, "requests", "proxy"); len(l.Points) < 100 {
+		t.Errorf("%d points of before the disk was full", len(l.Points))
+	}
+	if err := s.Close(); err != nil {
+		t.Log(err)
+	}
+	again := open(t, data, c) // on a disk that is still full
+	run(again, c, 5*time.Minute, 100, w)
+	if aside, _ := filepath.Glob(data + "/*aside*"); len(aside) > 0 {
+		t.Errorf("set aside: %v", aside)
+	}
+	if err := os.Remove(filepath.Join(dir, "ballast")); err != nil {
+		t.Fatal(err)
+	}
+	again.fine.tried, again.coarse.tried = time.Time{}, time.Time{} // a minute later
+	run(again, c, 10*time.Minute, 100, w)
+	flat(t, "requests once there is room", graph(t, again, Query{Since: c.t.Add(-8 * time.Minute), Until: c.t}, "requests", "proxy"), 100)
+	if l := graph(t, again, Query{Since: begin(), Until: begin().Add(2 * time.Hour)}, "requests", "proxy"); len(l.Points) < 100 {
+		t.Errorf("%d points of before the disk was full, after a start on it", len(l.Points))
 	}
 }
