@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/store"
 )
 
 // gitUser is a person with a key and the stock git client.
@@ -354,4 +356,69 @@ func TestPushThatIsNoVersion(t *testing.T) {
 	if err != nil || len(out) > 0 && !strings.Contains(string(out), "notice:") {
 		t.Errorf("git fsck: %v\n%s", err, out)
 	}
+}
+
+// TestPushGoesOn ends a director between what a push did and what was to come
+// of it: the next one does the rest.
+func TestPushGoesOn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ann := h.user("ann")
+	g := ann.gitUser("ed25519")
+	g.add()
+	g.running("shop")
+	path := "/applications/1/services/test"
+	w := g.clone(g.repository("shop").URL, "w")
+	g.commit(w, "one", map[string]string{"1/index.html": "one"})
+	g.run(w, "git", "push", "-q", "origin", "main")
+	first := g.service(path).Version
+	g.commit(w, "two", map[string]string{"1/index.html": "two"})
+	g.run(w, "git", "push", "-q", "origin", "main")
+	second := g.service(path).Version
+	if first == second || !strings.HasPrefix(second, "git-") {
+		t.Fatalf("versions: %s, %s", first, second)
+	}
+	restart := func() {
+		t.Helper()
+		h.stopDirector()
+		h.start()
+		g.client = client{h: h, http: h.admin.http, auth: ann.auth}
+	}
+	change := func(do func(ctx context.Context, tx *store.Tx) error) {
+		t.Helper()
+		if err := h.d.store.Write(t.Context(), func(tx *store.Tx) error { return do(t.Context(), tx) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Killed behind the change of the branch: nothing was looked at yet.
+	g.must("POST", path+"/activate", api.Activate{Version: first}, nil, 202)
+	h.eventually("the first version", func() bool { return g.service(path).Serving == first && g.service(path).Operation == "" })
+	g.must("DELETE", path+"/versions/"+second, nil, nil, 204)
+	repo, folders, err := h.d.store.Repository(t.Context(), 1)
+	if err != nil || len(folders) != 1 {
+		t.Fatal(folders, err)
+	}
+	change(func(ctx context.Context, tx *store.Tx) error {
+		repo.Head = ""
+		folder := folders[0]
+		folder.Tree, folder.Version = strings.Repeat("0", 40), first
+		return errors.Join(tx.SaveRepository(ctx, 1, repo), tx.SaveFolder(ctx, 1, folder))
+	})
+	restart()
+	h.eventually("the second version again", func() bool { return g.service(path).Version == second && g.service(path).Operation == "" })
+
+	// Killed behind the version: it was not activated yet.
+	g.done("POST", path+"/activate", api.Activate{Version: first})
+	change(func(ctx context.Context, tx *store.Tx) error {
+		folder := folders[0]
+		folder.Pending = true
+		return tx.SaveFolder(ctx, 1, folder)
+	})
+	restart()
+	h.eventually("the activation", func() bool { return g.service(path).Version == second })
+	h.eventually("nothing to be left", func() bool {
+		waiting, err := h.d.store.PendingRepositories(t.Context())
+		return err == nil && len(waiting) == 0
+	})
 }

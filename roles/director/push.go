@@ -240,15 +240,15 @@ func (d *Director) recoverPushes(ctx context.Context) error {
 		for _, f := range folders {
 			pending = pending || f.Pending
 		}
-		sum, err := d.git.Summary(ctx, id)
+		tip, err := d.git.Tip(id)
 		if err != nil {
 			d.c.Log.Error("repository not read", "app", id, "error", err)
 			continue
 		}
-		if !pending && (sum.Commit == "" || sum.Commit == repo.Head) {
+		if !pending && (tip == "" || tip == repo.Head) {
 			continue
 		}
-		d.c.Log.Info("push that was cut off goes on", "app", id, "commit", sum.Commit)
+		d.c.Log.Info("push that was cut off goes on", "app", id, "commit", tip)
 		d.goWork(func(ctx context.Context) {
 			by := repo.By
 			if by == "" {

@@ -113,6 +113,26 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Tip is the commit that a repository's default branch shows, empty for none.
+func (s *Server) Tip(id int64) (string, error) {
+	r, err := s.repository(id, false)
+	if api.CodeOf(err) == api.CodeNotFound {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	all, err := r.refs()
+	if err != nil {
+		return "", err
+	}
+	head, err := r.head()
+	if at, ok := all[head]; ok {
+		return at.id.String(), err
+	}
+	return "", err
+}
+
 // Summary is what a repository shows.
 type Summary struct {
 	Branch   string // the default branch, without refs/heads/
