@@ -129,3 +129,48 @@ func TestPlanMovesNothingWithoutNeed(t *testing.T) {
 		before = want
 	}
 }
+
+// Every added web or backend node, the first too, brings an instance whose
+// whole capacity is its own, whatever the other counts are.
+func TestPlanAddsCapacity(t *testing.T) {
+	own := func(list []api.Instance, part string) (n int) {
+		for _, i := range list {
+			if slices.Equal(i.Parts, []string{part}) {
+				n++
+			}
+		}
+		return n
+	}
+	grown := func(have []api.Instance, want map[string]int) []api.Instance {
+		t.Helper()
+		l, err := Plan(have, want, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := slices.Clone(l.Have)
+		for _, parts := range l.Launch {
+			list = append(list, api.Instance{ID: fmt.Sprintf("n%04d", len(have)+len(list)), Parts: parts, Created: time.Unix(int64(len(have)+len(list)), 0)})
+		}
+		return list
+	}
+	for p := 1; p <= 4; p++ {
+		for w := 1; w <= 4; w++ {
+			for b := 1; b <= 4; b++ {
+				want := map[string]int{Proxy: p, Static: w, Backend: b}
+				have := grown(nil, want)
+				for _, part := range []string{Static, Backend} {
+					more := map[string]int{Proxy: p, Static: w, Backend: b}
+					more[part]++
+					after := grown(have, more)
+					if got, was := own(after, part), own(have, part); got != more[part] || got <= was {
+						t.Errorf("%v, one more %s: %d of its own, before %d", want, part, got, was)
+					}
+				}
+				more := map[string]int{Proxy: p + 1, Static: w, Backend: b}
+				if after := grown(have, more); len(after) != len(have)+1 {
+					t.Errorf("%v, one more proxy: %d instances, before %d", want, len(after), len(have))
+				}
+			}
+		}
+	}
+}
