@@ -143,8 +143,10 @@ export function hosting(on, { withApp, withService, busy, store, activate }) {
     const b = x.json();
     if (!x.world.edge.on) return x.problem(409, 'conflict', 'The edge is off.', { hint: x.world.edge.fallback });
     if (!/^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$/i.test(b.name)) return x.problem(422, 'invalid', `${b.name} is no host name.`, { fields: ['name'], hint: 'such as www.example.org' });
-    if ([...x.world.sites.values()].flat().some((t) => t.name === b.name)) return x.problem(409, 'conflict', `${b.name} belongs to another service.`, { fields: ['name'], hint: 'remove it there first' });
+    const sites = (of) => x.world.sites.get(key(of)) ?? [];
+    if ([...x.world.sites].some(([of, all]) => of !== key(s) && all.some((t) => t.name === b.name))) return x.problem(409, 'conflict', `${b.name} belongs to another service.`, { fields: ['name'], hint: 'remove it there first' });
     if (b.certificate === 'file' && !/BEGIN CERTIFICATE/.test(b.chain ?? '')) return x.problem(422, 'invalid', 'There is no certificate in the chain.', { fields: ['chain'], hint: 'give PEM: -----BEGIN CERTIFICATE-----' });
+    if (sites(s).some((t) => t.name === b.name)) x.world.sites.set(key(s), sites(s).filter((t) => t.name !== b.name));
     const site = { name: b.name, automatic: false, certificate: b.certificate || 'own', expires: new Date(Date.now() + 90 * 864e5).toISOString(), url: `https://${b.name}/`, ...(b.certificate === 'acme' ? { problem: `No certificate yet: ${b.name} does not lead to this machine. Let its DNS record point to 192.0.2.7, then wait a minute.` } : {}) };
     kept(x.world.sites, key(s), () => []).push(site);
     return { status: 201, json: site };

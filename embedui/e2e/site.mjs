@@ -138,7 +138,7 @@ async function drive(p, app, step, running) {
   });
   await step('php: a variable reaches the page', async () => {
     await tab('Settings');
-    await p.getByRole('link', { name: 'Environment' }).click();
+    await p.getByRole('link', { name: 'Variables' }).click();
     await p.getByLabel('Name of a new variable').fill('SHOP_MODE');
     await p.getByLabel('Value of a new variable').fill('open late');
     await p.getByRole('button', { name: 'Add', exact: true }).click();
