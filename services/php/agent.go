@@ -56,6 +56,7 @@ type pager struct {
 type pagesData struct {
 	Proxy       bool // pages may be made elsewhere, as the proxy's state says
 	Socket      string
+	Store       string // socket of the sessions, where there is another node to ask without them
 	ReadTimeout int
 }
 
@@ -114,9 +115,9 @@ func (p *pager) listen(ctx context.Context, c web.Config, roots []web.Root) erro
 	return p.nginx.ServeTemplate(ctx, p.templates, "backend", state, func(f web.Frame) any {
 		return struct {
 			web.TierData
-			Status, Store string
-			Pages         pagesData
-		}{web.TierData{Frame: f}, p.fpm.alive.Path, p.storeSocket(), pagesData{Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}}
+			Status string
+			Pages  pagesData
+		}{web.TierData{Frame: f}, p.fpm.alive.Path, pagesData{Store: p.storeSocket(), Socket: p.fpm.link.Path, ReadTimeout: c.ReadTimeout}}
 	})
 }
 

@@ -26,7 +26,7 @@ func TestTemplates(t *testing.T) {
 	if templates, err = templates.Funcs(template.FuncMap{"join": strings.Join}).ParseFS(files, "*.tmpl"); err != nil {
 		t.Fatal(err)
 	}
-	pages := pagesData{Socket: "/var/lib/nutshell/run/fpm.sock", ReadTimeout: 130}
+	pages := pagesData{Store: "/var/lib/nutshell/run/session.sock", Socket: "/var/lib/nutshell/run/fpm.sock", ReadTimeout: 130}
 	tests := []struct {
 		golden, template string
 		data             any
@@ -36,10 +36,10 @@ func TestTemplates(t *testing.T) {
 		{"pages.conf", "pages", pagesData{Proxy: true, Socket: pages.Socket, ReadTimeout: pages.ReadTimeout}},
 		{"backend.conf", "backend", struct {
 			web.TierData
-			Status, Store string
-			Pages         pagesData
+			Status string
+			Pages  pagesData
 		}{web.TierData{Frame: web.Frame{Name: "nginx-backend", Revision: "0123456789ab", User: "www-data", Dir: "/var/lib/nutshell/run", Log: "/var/lib/nutshell/log", Etc: "/var/lib/nutshell/etc", Address: "10.200.1.3", Port: 9000, Workers: 2, Files: 16384, Mime: "/etc/nginx/mime.types"}},
-			"/var/lib/nutshell/run/alive.sock", "/var/lib/nutshell/run/session.sock", pages}},
+			"/var/lib/nutshell/run/alive.sock", pages}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.golden, func(t *testing.T) {

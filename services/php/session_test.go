@@ -235,8 +235,20 @@ func TestBackendWithoutSessionsIsNotAsked(t *testing.T) {
 			address = i.Address
 		}
 	}
+	for range 10 {
+		if lost, err := v.visit(t.Context(), url); lost || err != nil {
+			t.Fatal(lost, err)
+		}
+	}
 	if err := os.Remove(filepath.Join(w.Dir(sick, "run"), "session.sock")); err != nil {
 		t.Fatal(err)
+	}
+	kill(t, w, sick, "session-store") // with the connections that are kept to it
+	time.Sleep(50 * time.Millisecond) // the kernel closes them
+	for range 20 {
+		if lost, err := v.visit(t.Context(), url); lost || err != nil {
+			t.Errorf("after its store has gone: lost %v, %v", lost, err)
+		}
 	}
 	well := 0
 	for end := time.Now().Add(15 * time.Second); well < 30; {
