@@ -140,9 +140,12 @@ func (l *level) append(rows []row, at int64) {
 
 // again opens the database that could not be opened a while ago.
 func (l *level) again() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.db == nil && passing(l.why) && time.Since(l.tried) > time.Minute {
+	l.mu.RLock() // queries are not waited for as long as all is well
+	due := l.db == nil && passing(l.why) && time.Since(l.tried) > time.Minute
+	l.mu.RUnlock()
+	if due {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.open()
 	}
 }
