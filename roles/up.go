@@ -182,6 +182,9 @@ func (p *Program) greet(c *config.Config, address string, git []string, clouds [
 		}
 		line("git", "ssh://git@"+net.JoinHostPort(at, port)+"/OWNER/APPLICATION   (`nutshell key add FILE.pub` first)")
 	}
+	if _, port, err := net.SplitHostPort(c.Edge.HTTPS); err == nil && c.Edge.Domain != "" {
+		line("sites", "https://APPLICATION."+net.JoinHostPort(c.Edge.Domain, port)+"   (`nutshell site list`)")
+	}
 	line("cloud", strings.Join(kinds, ", "))
 	line("data", c.DataDir)
 	if host != "" && !net.ParseIP(host).IsLoopback() {
