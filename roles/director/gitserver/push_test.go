@@ -1,10 +1,15 @@
 package gitserver
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -162,5 +167,63 @@ func TestTidy(t *testing.T) {
 	}
 	if st, err := os.Stat(packs[0]); err == nil {
 		t.Errorf("%s is still there", st.Name())
+	}
+}
+
+// TestLargeDeltas pushes files that are too large for memory as deltas of each
+// other, small deltas and large ones, and takes them out again in all ways.
+func TestLargeDeltas(t *testing.T) {
+	r := newRig(t).start()
+	r.key("ann")
+	one := make([]byte, 12<<20)
+	_, _ = rand.Read(one)
+	r.work("w", map[string]string{"1/large": string(one)})
+	two := append(slices.Clone(one[:7<<20]), "a small change"...)
+	two = append(two, one[7<<20:]...)
+	r.commit("w", "small", map[string]string{"1/large": string(two)})
+	more := make([]byte, 5<<20)
+	_, _ = rand.Read(more)
+	three := append(slices.Clone(two[:3<<20]), more...)
+	three = append(three, two[3<<20:]...)
+	r.commit("w", "large", map[string]string{"1/large": string(three)})
+	r.git("ann", "w", "push", "origin", "main")
+	pack, err := r.server.Summary(t.Context(), 1)
+	if err != nil || pack.Bytes > 20<<20 {
+		t.Fatalf("%d bytes are no deltas, or %v", pack.Bytes, err)
+	}
+	r.git("ann", "", "clone", "-q", r.url("ann/my%20shop"), "c")
+	if b, err := os.ReadFile(filepath.Join(r.dir, "c/1/large")); err != nil || !bytes.Equal(b, three) {
+		t.Errorf("the clone has another file: %v", err)
+	}
+	r.git("ann", "", "clone", "-q", "--depth", "1", "--no-local", r.url("ann/my%20shop"), "s")
+	for back, want := range map[int][]byte{0: three, 1: two, 2: one} {
+		id := strings.TrimSpace(r.git("ann", "w", "rev-parse", fmt.Sprintf("HEAD~%d", back)))
+		snap, err := r.server.Open(t.Context(), 1, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder, err := snap.Folder("1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if _, err := snap.Archive("1", folder, &out); err != nil {
+			t.Fatal(err)
+		}
+		snap.Close()
+		z, err := gzip.NewReader(&out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := tar.NewReader(z)
+		if h, err := x.Next(); err != nil || h.Name != "large" {
+			t.Fatalf("%v, %v", h, err)
+		}
+		if b, err := io.ReadAll(x); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("%d back: another file: %d bytes, %v", back, len(b), err)
+		}
+	}
+	if err := r.server.repack(t.Context(), 1); err != nil {
+		t.Error(err)
 	}
 }
