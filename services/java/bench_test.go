@@ -63,7 +63,7 @@ func BenchmarkPages(b *testing.B) {
 				if cookie != "" {
 					ourCookie = "Cookie: JSESSIONID=" + session(b, base+name)
 				}
-				for range 2 { // until both are compiled
+				for range 5 { // until both are compiled
 					warm.add(b, wrk, hand.url+name, cookie, hand.pids)
 					warm.add(b, wrk, base+name, ourCookie, own)
 				}

@@ -165,6 +165,7 @@ func TestRequests(t *testing.T) {
 		{"page", "POST", "sub/other.jsp", "x", 200, "other of zero for POST /sub/other.jsp"},
 		{"pattern", "GET", "act.do", "", 200, "do of zero"},
 		{"query", "GET", "info.jsp?a=b%20c", "", 200, "q=a=b%20c version=null"},
+		{"visitor", "GET", "info.jsp", "", 200, "scheme=http"},
 		{"body", "POST", "upload.jsp", strings.Repeat("x", 900<<10), 200, "body=921600"},
 		{"body-too-large", "POST", "upload.jsp", strings.Repeat("x", 2<<20), 413, ""},
 		{"error-without-trace", "GET", "fail.jsp", "", 500, ""},

@@ -37,7 +37,7 @@ type Root struct {
 
 // Pages says how paths become pages, in nginx's words.
 type Pages struct {
-	Index   string // dynamic index file of a directory; may be empty
+	Index   string // dynamic index file of a directory; empty: what makes pages makes those of directories, too
 	Dynamic string // pattern of the paths that are pages; empty: those that are no files
 	Local   string // locations that make pages on this instance, one of them named @app; empty: backends are asked over the network, also the one here
 	Outside string // what these need outside of the server, such as {{template "here"}}

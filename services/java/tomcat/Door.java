@@ -46,6 +46,7 @@ public final class Door extends ValveBase {
             response.setStatus(available() ? 204 : 503);
             return;
         }
+        visitor(request);
         if (!agent) {
             busy.incrementAndGet();
             requests.incrementAndGet();
@@ -66,6 +67,27 @@ public final class Door extends ValveBase {
         } finally {
             if (!agent) {
                 busy.decrementAndGet();
+            }
+        }
+    }
+
+    /** Only our own nginx connects, and says whose request it is. */
+    private static void visitor(Request request) {
+        String address = request.getHeader("X-Real-IP");
+        if (address != null) {
+            request.setRemoteAddr(address);
+            request.setRemoteHost(address);
+        }
+        if ("https".equals(request.getHeader("X-Forwarded-Proto"))) {
+            request.setSecure(true);
+            request.getCoyoteRequest().scheme().setString("https");
+        }
+        String port = request.getHeader("X-Forwarded-Port");
+        if (port != null) {
+            try {
+                request.setServerPort(Integer.parseInt(port));
+            } catch (NumberFormatException e) {
+                // the port of the Host header will do
             }
         }
     }
