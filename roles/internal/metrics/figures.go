@@ -19,6 +19,7 @@ type line struct {
 	by        []string // labels that make lines of their own
 	query     string
 	quantiles []quantile // of the histogram that the query gives
+	spread    bool       // mean and highest of what the query gives, which so is read once
 }
 
 type quantile struct {
@@ -34,7 +35,7 @@ func figures() []figure {
 	instance, instancePart := []string{"instance"}, []string{"instance", "part"}
 	// gauge is a figure of the whole instance.
 	gauge := func(id, title, unit, query string) figure {
-		return figure{id, title, unit, []line{{name: "mean", query: "avg(" + query + ")"}, {name: "highest", query: "max(" + query + ")"}},
+		return figure{id, title, unit, []line{{query: query, spread: true}},
 			[]line{{by: instance, query: "sum by (instance) (" + query + ")"}}}
 	}
 	// added is a figure that instances share.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 const (
 	usualPoints = 240
 	mostPoints  = 2000
-	fineSpan    = 26 * time.Hour // longer graphs are drawn from the coarse level
+	fineSpan    = 12 * time.Hour // longer graphs are drawn from the coarse level
 )
 
 // Query chooses the graphs of a service.
@@ -129,6 +130,9 @@ func (s *Store) line(ctx context.Context, db *tsdb.DB, p plan, l line) ([]api.Se
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
+	if l.spread {
+		return spread(matrix), nil
+	}
 	var list []api.Series
 	for _, m := range matrix {
 		name, values := l.nameOf(m.Metric)
@@ -146,6 +150,26 @@ func (s *Store) line(ctx context.Context, db *tsdb.DB, p plan, l line) ([]api.Se
 	}
 	slices.SortStableFunc(list, func(a, b api.Series) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+// spread makes two lines of many: their mean and the highest of them.
+func spread(matrix promql.Matrix) []api.Series {
+	sums, counts, highest := map[int64]float64{}, map[int64]float64{}, map[int64]float64{}
+	for _, m := range matrix {
+		for _, p := range m.Floats {
+			if math.IsNaN(p.F) {
+				continue
+			}
+			if counts[p.T] == 0 || p.F > highest[p.T] {
+				highest[p.T] = p.F
+			}
+			sums[p.T] += p.F
+			counts[p.T]++
+		}
+	}
+	times := slices.Sorted(maps.Keys(counts))
+	list := appendSeries(nil, "mean", nil, len(times), func(i int) (int64, float64) { return times[i], sums[times[i]] / counts[times[i]] })
+	return appendSeries(list, "highest", nil, len(times), func(i int) (int64, float64) { return times[i], highest[times[i]] })
 }
 
 // nameOf is what a line is called.

@@ -68,6 +68,7 @@ func TestGraphs(t *testing.T) {
 	flat(t, "requests", graph(t, s, last, "requests", "proxy"), 200)
 	flat(t, "errors", graph(t, s, last, "errors", "5xx"), 2)
 	flat(t, "cpu", graph(t, s, last, "cpu", "mean"), 30)
+	flat(t, "the busiest", graph(t, s, last, "cpu", "highest"), 30)
 	flat(t, "php", graph(t, s, last, "php", "active"), 6)
 	each := last
 	each.ByInstance = true
@@ -210,7 +211,7 @@ func TestBroken(t *testing.T) {
 			w.buckets = append([]float64(nil), w.buckets...)
 			s := open(t, dir, c)
 			run(s, c, 5*time.Minute, 100, &w)
-			q := Query{Application: 1, Service: 3, Since: c.t.Add(-13 * time.Hour), Until: c.t}
+			q := Query{Application: 1, Service: 3, Since: c.t.Add(-13 * time.Hour), Until: c.t.Add(-2 * time.Hour)}
 			if _, err := s.Graphs(t.Context(), q); err != nil { // found only now, and mended
 				if api.CodeOf(err) != api.CodeUnavailable {
 					t.Fatal(err)
