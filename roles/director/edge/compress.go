@@ -154,7 +154,7 @@ func (c *compressed) Read(b []byte) (int, error) {
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // a Reader's end is never wrapped
+		case err == io.EOF:
 			c.failed = err
 			if e := c.enc.Close(); e != nil {
 				return 0, e

@@ -128,7 +128,7 @@ func (e *Edge) Listen(ctx context.Context) error {
 			return err
 		}
 		e.redirect = e.acme.challenges(e.redirect)
-		e.acme.manage(e.table.Load())
+		e.acme.manage(e.table.Load()) //nolint:contextcheck // certificates are renewed long after the ports were taken
 	}
 	return nil
 }

@@ -29,8 +29,8 @@ type key struct{ application, service int64 }
 type counts struct {
 	class   [6]atomic.Uint64 // by the first digit of the status
 	buckets [12]atomic.Uint64
-	micros  atomic.Uint64
-	bytes   atomic.Uint64
+	micros  atomic.Int64
+	bytes   atomic.Int64
 }
 
 func newFigures() *figures { return &figures{} }
@@ -50,8 +50,8 @@ func (c *counts) add(status int, took time.Duration, bytes int64) {
 	}
 	i, _ := slices.BinarySearch(bounds, took.Seconds())
 	c.buckets[i].Add(1)
-	c.micros.Add(uint64(took.Microseconds()))
-	c.bytes.Add(uint64(bytes))
+	c.micros.Add(took.Microseconds())
+	c.bytes.Add(bytes)
 }
 
 // Figures are the edge's counters since it began.

@@ -213,7 +213,7 @@ func (e *Edge) toHTTPS(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.URL.RequestURI(), "/") { // a whole URL, as to a proxy, or *
 		target = e.URL(host)
 	}
-	http.Redirect(w, r, target, http.StatusPermanentRedirect)
+	http.Redirect(w, r, target, http.StatusPermanentRedirect) //nolint:gosec // to a name that is in our table
 }
 
 type bufferPool struct{ pool sync.Pool }

@@ -155,9 +155,9 @@ func (o *outward) lost(p *proxy) {
 // one with least to do for its weight, in turn where that is equal.
 func (o *outward) pick(all []*proxy, tried []*proxy) *proxy {
 	var best *proxy
-	first := int(o.next.Add(1) % uint64(max(len(all), 1)))
-	for i := range all {
-		p := all[(first+i)%len(all)]
+	turn := o.next.Add(1)
+	for i := range uint64(len(all)) {
+		p := all[(turn+i)%uint64(len(all))]
 		if p.down.Load() || slices.Contains(tried, p) {
 			continue
 		}
@@ -196,7 +196,7 @@ func (o *outward) ask(req *http.Request, site func() *shown) (*http.Response, er
 			}
 			select {
 			case <-req.Context().Done():
-				return nil, context.Cause(req.Context())
+				return nil, req.Context().Err()
 			case <-time.After(50 * time.Millisecond):
 			}
 			tried = nil
