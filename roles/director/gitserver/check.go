@@ -47,11 +47,13 @@ func (n needs) note(kind plumbing.ObjectType, b []byte) error {
 				return nil // a commit of another repository
 			case filemode.Dir:
 				return n.add(e.hash, plumbing.TreeObject)
+			default:
+				return n.add(e.hash, plumbing.BlobObject)
 			}
-			return n.add(e.hash, plumbing.BlobObject)
 		})
+	default:
+		return nil // a file speaks of nothing
 	}
-	return nil
 }
 
 func (n needs) add(h plumbing.Hash, kind plumbing.ObjectType) error {
@@ -209,8 +211,9 @@ func (e treeEntry) check(last treeEntry) error {
 	switch e.mode {
 	case filemode.Dir, filemode.Regular, filemode.Executable, filemode.Symlink, filemode.Submodule, filemode.Deprecated:
 		return nil
+	default:
+		return damaged("%q has the mode %o, which git does not know", e.name, uint32(e.mode))
 	}
-	return damaged("%q has the mode %o, which git does not know", e.name, uint32(e.mode))
 }
 
 // sortName is what trees are sorted by: directories end with a slash.

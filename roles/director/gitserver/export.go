@@ -151,6 +151,7 @@ func (x *export) folder(tree plumbing.Hash, under string) error {
 			return x.link(h, e)
 		case filemode.Executable:
 			h.Mode = 0o755
+		default:
 		}
 		return x.file(h, e)
 	})

@@ -199,7 +199,7 @@ func readHeader(in *bufio.Reader, at func() int64) (entry, baseRef, error) {
 	if err != nil {
 		return e, base, err
 	}
-	e.kind, e.size = plumbing.ObjectType(b>>4&7), int64(b&15)
+	e.kind, e.size = plumbing.ObjectType(b>>4&7), int64(b&15) //nolint:gosec // three bits
 	for shift := 4; b >= 0x80; shift += 7 {
 		if b, err = in.ReadByte(); err != nil {
 			return e, base, err

@@ -135,10 +135,10 @@ func host(a net.Addr) string {
 // known is asked for each key that a client offers, before it has proven that
 // it holds it.
 func (d *door) known(ctx ssh.Context, key ssh.PublicKey) bool {
-	print := gossh.FingerprintSHA256(key)
+	fingerprint := gossh.FingerprintSHA256(key)
 	lookup, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	ok, err := d.s.c.Host.KnownKey(lookup, print)
+	ok, err := d.s.c.Host.KnownKey(lookup, fingerprint)
 	if err != nil {
 		d.s.c.Log.Error("public key not looked up", "error", err)
 	}
