@@ -243,7 +243,7 @@ func (s *Store) Complete(ctx context.Context, id, filename string, strip bool, s
 		return v, err
 	}
 	v.Bytes, v.SHA256 = size, got
-	if err := s.take(path, got); err != nil {
+	if err := s.take(ctx, path, got); err != nil {
 		return v, about(name, s.failed(err))
 	}
 	return v, nil
@@ -251,7 +251,7 @@ func (s *Store) Complete(ctx context.Context, id, filename string, strip bool, s
 
 // take gives a file a second name as a blob. Where the disk cannot do that, it
 // is copied.
-func (s *Store) take(path, sum string) error {
+func (s *Store) take(ctx context.Context, path, sum string) error {
 	place := s.Path(sum)
 	if err := os.Mkdir(filepath.Dir(place), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -263,7 +263,7 @@ func (s *Store) take(path, sum string) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
 		var f *os.File
 		if f, err = os.Open(path); err == nil {
-			_, err = s.Put(context.Background(), f, 0)
+			_, err = s.Put(ctx, f, 0)
 			_ = f.Close()
 		}
 	}
