@@ -18,8 +18,12 @@ const shared = "/dev/shm"
 func (l *level) useMemory() {
 	link := filepath.Join(l.dir, "chunks_head")
 	l.leaveMemory()
-	if old, err := os.Readlink(link); err == nil && ofDead(old) {
-		_ = os.RemoveAll(old)
+	if left, err := filepath.Glob(shared + "/nutshell-history-*"); err == nil {
+		for _, old := range left {
+			if ofDead(old) {
+				_ = os.RemoveAll(old) // what is another account's stays
+			}
+		}
 	}
 	dir, err := os.MkdirTemp(shared, fmt.Sprintf("nutshell-history-%d-", os.Getpid()))
 	if err == nil {
@@ -72,7 +76,7 @@ func (l *level) leaveMemory() {
 }
 
 // ofDead reports whether a directory in memory belongs to a process that is no
-// more: a data directory may be the copy of one that is in use.
+// more: other directors may run on this machine.
 func ofDead(dir string) bool {
 	var pid int
 	name, ok := strings.CutPrefix(dir, shared+"/nutshell-history-")
