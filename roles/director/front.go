@@ -208,7 +208,7 @@ func (f *front) refresh(ctx context.Context) error {
 		}
 	}
 	if f.edge != nil {
-		f.edge.Show(f.shown(w))
+		f.edge.Show(f.shown(w)) //nolint:contextcheck // certificates are asked for long after this look
 	}
 	return nil
 }
