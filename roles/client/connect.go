@@ -57,6 +57,7 @@ func (c *Client) connection() (connection, error) {
 		return connection{}, &api.Error{Code: api.CodeInvalid, Message: "no director is known",
 			Hint: "start one here with: nutshell up; or sign in to one with: nutshell login https://HOST:5555"}
 	}
+	anybodys := false // the password came without a name: the one that follows is meant
 	for _, s := range sources {
 		if s.URL != "" {
 			if u, err := directorURL(s.URL); err != nil || u != all.URL {
@@ -66,9 +67,13 @@ func (c *Client) connection() (connection, error) {
 		if s.CA != "" {
 			all.CA = cleanFingerprint(s.CA)
 		}
-		if s.Token != "" || s.Password != "" || (s.User != "" && s.User != all.User) {
+		switch {
+		case s.Token != "" || s.Password != "":
 			// Half of one sign-in must not be mixed with half of another.
 			all.Token, all.Password, all.TokenID = s.Token, s.Password, s.TokenID
+			anybodys = s.Password != "" && s.User == ""
+		case s.User != "" && s.User != all.User && !anybodys:
+			all.Token, all.Password, all.TokenID = "", "", ""
 		}
 		if s.User != "" {
 			all.User = s.User

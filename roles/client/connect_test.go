@@ -52,6 +52,7 @@ func TestConnectionSources(t *testing.T) {
 			connection{URL: "https://kept:5555", CA: "aa", User: "ann", Token: "nsh_kept"}},
 		{"other-user-drops-the-token", map[string]string{ownFile: kept}, nil, globals{username: "bob"}, connection{URL: "https://kept:5555", CA: "aa", User: "bob"}},
 		{"same-user-keeps-the-token", map[string]string{ownFile: kept}, nil, globals{username: "ann"}, connection{URL: "https://kept:5555", CA: "aa", User: "ann", Token: "nsh_kept"}},
+		{"name-for-the-password", map[string]string{ownFile: kept}, map[string]string{"NUTSHELL_PASSWORD": "pw2"}, globals{username: "bob"}, connection{URL: "https://kept:5555", CA: "aa", User: "bob", Password: "pw2"}},
 		{"password-replaces-the-token", map[string]string{ownFile: kept}, map[string]string{"NUTSHELL_PASSWORD": "pw2"}, globals{}, connection{URL: "https://kept:5555", CA: "aa", User: "ann", Password: "pw2"}},
 		{"director-here", map[string]string{".local/share/nutshell/client.yaml": "url: https://127.0.0.1:5555\ntoken: nsh_here\nca_sha256: BB:CC\n"}, map[string]string{"NUTSHELL_DATA_DIR": "HOME/.local/share/nutshell"}, globals{},
 			connection{URL: "https://127.0.0.1:5555", CA: "bbcc", Token: "nsh_here"}},
