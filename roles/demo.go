@@ -173,15 +173,10 @@ func (d *demo) answers(ctx context.Context) (string, error) {
 		if err := d.api.Do(ctx, http.MethodGet, d.path("/services/php"), nil, &s); err != nil {
 			return "", err
 		}
-		if s.State == api.Running && len(s.URLs) > 0 {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URLs[0], nil)
-			if err != nil {
-				return "", err
-			}
-			if resp, err := client.Do(req); err == nil {
-				_ = resp.Body.Close()
-				if resp.StatusCode == http.StatusOK {
-					return s.URLs[0], nil
+		if s.State == api.Running {
+			for _, u := range s.URLs { // names of the edge may not be known to this machine
+				if shows(ctx, client, u) {
+					return u, nil
 				}
 			}
 		}
@@ -194,4 +189,18 @@ func (d *demo) answers(ctx context.Context) (string, error) {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// shows reports whether a page is there.
+func shows(ctx context.Context, client *http.Client, u string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
