@@ -21,13 +21,11 @@ const (
 // measure asks all agents what they measured and passes it on. What fails is
 // a gap in a graph, and nothing else.
 func (m *Manager) measure(ctx context.Context) {
-	tick := time.NewTicker(measureEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(untilMeasured(time.Now(), m.c.Identity.Application)):
 		}
 		list := m.gather(ctx)
 		for len(list) > 0 {
@@ -41,6 +39,20 @@ func (m *Manager) measure(ctx context.Context) {
 			list = list[n:]
 		}
 	}
+}
+
+// untilMeasured is the time to the next look. Graphs have points at whole
+// multiples of measureEvery: what is measured just before one is seen at once.
+// Applications are spread over a moment, so that the director is not asked by
+// all of them together.
+func untilMeasured(now time.Time, application int64) time.Duration {
+	const before, moments = 2 * time.Second, 1000
+	at := measureEvery - before + time.Duration(application%moments)*time.Millisecond
+	wait := (at - now.Sub(now.Truncate(measureEvery))) % measureEvery
+	if wait <= 0 {
+		wait += measureEvery
+	}
+	return wait
 }
 
 // gather asks all instances at once.
