@@ -215,7 +215,9 @@ func TestRestart(t *testing.T) {
 	h.admin.must("POST", "/applications/blog/start", nil, &start, 202)
 	h.eventually("the blog's manager is launched", func() bool {
 		list, err := h.sim.List(t.Context())
-		return err == nil && len(list) == 3
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return err == nil && len(list) == 3 && h.boots == 3
 	})
 	boots := h.boots
 	h.stopDirector()
