@@ -190,3 +190,21 @@ func checkSetting(s api.Setting, v reflect.Value) error {
 	}
 	return nil
 }
+
+// Bytes reads a setting of type size that has passed its pattern, such as 64M.
+func Bytes(size string) int64 {
+	unit := int64(1)
+	switch {
+	case strings.HasSuffix(size, "K"):
+		unit = 1 << 10
+	case strings.HasSuffix(size, "M"):
+		unit = 1 << 20
+	case strings.HasSuffix(size, "G"):
+		unit = 1 << 30
+	}
+	n, err := strconv.ParseInt(strings.TrimRight(size, "KMG"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n * unit
+}

@@ -18,29 +18,7 @@ import (
 	"nutshell/roles/api"
 	"nutshell/services"
 	"nutshell/services/web"
-	"nutshell/services/web/session"
 )
-
-// agent is the agent half: what web kinds share, and the session store, which
-// must be told before and after everything else.
-type agent struct {
-	*web.Agent
-	p *pager
-}
-
-// Apply implements services.Agent.
-func (a *agent) Apply(ctx context.Context, c api.AgentConfig) error {
-	if err := a.p.told(c); err != nil {
-		return err
-	}
-	return a.Agent.Apply(ctx, c)
-}
-
-// Close implements services.Agent.
-func (a *agent) Close(ctx context.Context) error {
-	a.p.closing()
-	return a.Agent.Close(ctx)
-}
 
 // pager makes pages with Tomcat; it implements web.Pager, web.Publisher,
 // web.Maker and web.Settler.
@@ -52,7 +30,7 @@ type pager struct {
 	known     known
 	memory    int64
 	made      *web.AccessLog // pages
-	sessions
+	sessions  *web.Sessions
 }
 
 func newAgent(m services.Machine) services.Agent {
@@ -61,7 +39,7 @@ func newAgent(m services.Machine) services.Agent {
 	if err == nil {
 		var a *web.Agent
 		if a, err = web.NewAgent(m, p); err == nil {
-			return &agent{a, p}
+			return &web.SharingAgent{Agent: a, Sessions: p.sessions}
 		}
 	}
 	panic("java: " + err.Error()) // embedded templates do not parse: a bug in the build
@@ -77,7 +55,7 @@ func newPager(m services.Machine, memory int64) (*pager, error) {
 	}
 	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), tomcats: newTomcats(m, t, memory), known: known{m.Dir("public")}, memory: memory,
 		made: web.NewAccessLog(web.Backend, filepath.Join(m.Dir("log"), accessLog), pageRequest)}
-	p.store = session.NewStore(m, "java/session", p.tomcats.dir)
+	p.sessions = web.NewSessions(m, "java/session", p.tomcats.dir)
 	return p, nil
 }
 
@@ -228,7 +206,7 @@ func (p *pager) Stop(ctx context.Context) error {
 	if err := p.nginx.Stop(ctx); err != nil {
 		return err
 	}
-	return errors.Join(p.tomcats.stop(ctx), p.endStore(ctx))
+	return errors.Join(p.tomcats.stop(ctx), p.sessions.End(ctx))
 }
 
 func (p *pager) migrated() string { return filepath.Join(p.m.Dir("data"), "migrated") }

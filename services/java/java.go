@@ -10,8 +10,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"fmt"
-	"strings"
 
 	"nutshell/roles/api"
 	"nutshell/services"
@@ -69,18 +67,7 @@ func (m *manager) Act(_ context.Context, action string, _ map[string]string) (ap
 	if action != "get_java_config" {
 		return api.ActResult{}, api.Invalidf("java has no action %s", api.Shorten(action))
 	}
-	d := m.Host.Service()
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(d.Service.Settings, &all); err != nil {
-		return api.ActResult{}, fmt.Errorf("read settings: %w", err)
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s = %s\n", "codeVersionId", d.Service.Version)
-	for _, s := range Kind().Describe().Settings {
-		fmt.Fprintf(&b, "%s = %s\n", s.Name, strings.Trim(string(all[s.Name]), `"`))
-	}
-	result, err := json.Marshal(map[string]any{"codeVersionId": d.Service.Version, "javaconf": d.Service.Settings})
-	return api.ActResult{Text: strings.TrimSpace(b.String()), Result: result}, err
+	return m.Configuration(Kind(), "javaconf")
 }
 
 func terms(raw json.RawMessage) (web.Terms, error) {

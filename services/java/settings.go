@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"nutshell/roles/api"
+	"nutshell/services"
 	"nutshell/services/web"
 )
 
@@ -86,10 +87,10 @@ func checkSettings(v any) error {
 			return invalid("java_options", "allowed are -D…, -ea, -Xss, -Xms, -Xmn, -Xlog:gc…, --add-opens, --add-exports, --add-modules and -XX options of garbage collection and memory", "%s is not an option that may be given here", api.Shorten(o))
 		}
 	}
-	if h := bytesOf(s.Heap); s.Heap != "" && !strings.HasSuffix(s.Heap, "%") && h < 32<<20 {
+	if h := services.Bytes(s.Heap); s.Heap != "" && !strings.HasSuffix(s.Heap, "%") && h < 32<<20 {
 		return invalid("heap", "give at least 32M", "%s is too little for Tomcat to start", s.Heap)
 	}
-	if bytesOf(s.MaxRequestSize) < 4<<10 {
+	if services.Bytes(s.MaxRequestSize) < 4<<10 {
 		return invalid("max_request_size", "give at least 4K", "%s is too little for a form", s.MaxRequestSize)
 	}
 	if err := s.Health.Validate(); err != nil {
@@ -98,25 +99,7 @@ func checkSettings(v any) error {
 	return s.Snippets.Validate()
 }
 
-// bytesOf reads a size that has passed its pattern.
-func bytesOf(size string) int64 {
-	unit := int64(1)
-	switch {
-	case strings.HasSuffix(size, "K"):
-		unit = 1 << 10
-	case strings.HasSuffix(size, "M"):
-		unit = 1 << 20
-	case strings.HasSuffix(size, "G"):
-		unit = 1 << 30
-	}
-	n, err := strconv.ParseInt(strings.TrimRight(size, "KMG"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n * unit
-}
-
-func (s settings) bodyMax() string { return strconv.FormatInt(bytesOf(s.MaxRequestSize), 10) }
+func (s settings) bodyMax() string { return strconv.FormatInt(services.Bytes(s.MaxRequestSize), 10) }
 
 // What a virtual machine takes beside its heap: itself, classes, compiled
 // code, threads.
@@ -133,7 +116,7 @@ func (s settings) heap(memory int64) int64 {
 		}
 		return max(memory*share/100, 32<<20)
 	case s.Heap != "":
-		return bytesOf(s.Heap)
+		return services.Bytes(s.Heap)
 	case memory <= 0:
 		return 512 << 20
 	}

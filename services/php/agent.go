@@ -22,24 +22,11 @@ import (
 
 const checkTime = 20 * time.Second
 
-// agent is the agent half: that of all web kinds, and the sessions.
+// agent is the agent half: that of web kinds that share sessions, and what
+// the manager half asks of it.
 type agent struct {
-	*web.Agent
+	*web.SharingAgent
 	p *pager
-}
-
-// Apply implements services.Agent.
-func (a *agent) Apply(ctx context.Context, c api.AgentConfig) error {
-	if err := a.p.told(c); err != nil {
-		return err
-	}
-	return a.Agent.Apply(ctx, c)
-}
-
-// Close implements services.Agent. The instance may run again.
-func (a *agent) Close(ctx context.Context) error {
-	a.p.closing()
-	return a.Agent.Close(ctx)
 }
 
 // pager makes pages with PHP-FPM; it implements web.Pager.
@@ -49,7 +36,7 @@ type pager struct {
 	nginx     *web.Nginx
 	fpm       *fpm
 	made      *web.AccessLog // pages
-	sessions
+	sessions  *web.Sessions
 }
 
 // pagesData is what the template "pages" gets.
@@ -66,7 +53,7 @@ func newAgent(m services.Machine) services.Agent {
 	if err == nil {
 		var a *web.Agent
 		if a, err = web.NewAgent(m, p); err == nil {
-			return &agent{a, p}
+			return &agent{&web.SharingAgent{Agent: a, Sessions: p.sessions}, p}
 		}
 	}
 	panic("php: " + err.Error()) // embedded templates do not parse: a bug in the build
@@ -82,7 +69,7 @@ func newPager(m services.Machine, memory int64) (*pager, error) {
 	}
 	p := &pager{m: m, templates: t, nginx: web.NewNginx(m, "nginx-backend", web.BackendPort), fpm: newFPM(m, t, memory),
 		made: web.NewAccessLog(web.Backend, filepath.Join(m.Dir("log"), "fpm-access.log"), pageRequest)}
-	p.store = session.NewStore(m, "php/session", p.fpm.dir)
+	p.sessions = web.NewSessions(m, "php/session", p.fpm.dir)
 	return p, nil
 }
 
@@ -217,10 +204,10 @@ func (p *pager) Observe(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s does not answer: %w", name, err)
 	}
-	if !p.store.Running() {
+	if !p.sessions.Store.Running() {
 		return observation{status: s}, nil
 	}
-	kept, err := p.store.Status(ctx)
+	kept, err := p.sessions.Store.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -241,5 +228,5 @@ func (p *pager) Stop(ctx context.Context) error {
 	if err := p.fpm.stop(ctx); err != nil {
 		return err
 	}
-	return p.end(ctx)
+	return p.sessions.End(ctx)
 }

@@ -72,7 +72,7 @@ func extensionPackages(raw json.RawMessage) ([]string, error) {
 // Call implements services.Agent: "lacks" tells which packages are not here.
 func (a *agent) Call(ctx context.Context, method string, args json.RawMessage) (any, error) {
 	if method != "lacks" {
-		return a.Agent.Call(ctx, method, args)
+		return a.SharingAgent.Call(ctx, method, args)
 	}
 	var packages []string
 	if err := json.Unmarshal(args, &packages); err != nil {

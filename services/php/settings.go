@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"nutshell/roles/api"
+	"nutshell/services"
 	"nutshell/services/web"
 )
 
@@ -79,11 +79,11 @@ func checkSettings(v any) error {
 	if len(s.DisableFunctions) > 1000 {
 		return invalid("disable_functions", "", "%d functions are more than 1000", len(s.DisableFunctions))
 	}
-	upload, post, memory := bytesOf(s.UploadMaxFilesize), bytesOf(s.PostMaxSize), bytesOf(s.MemoryLimit)
+	upload, post, memory := services.Bytes(s.UploadMaxFilesize), services.Bytes(s.PostMaxSize), services.Bytes(s.MemoryLimit)
 	switch {
 	case memory < 8<<20:
 		return invalid("memory_limit", "give at least 8M", "%s is too little for PHP to start a page", s.MemoryLimit)
-	case bytesOf(s.SessionSpace) < 1<<20:
+	case services.Bytes(s.SessionSpace) < 1<<20:
 		return invalid("session_space", "give at least 1M", "%s is less than one large session", s.SessionSpace)
 	case post < upload:
 		return invalid("post_max_size", "raise post_max_size or lower upload_max_filesize", "a request of %s cannot carry a file of %s", s.PostMaxSize, s.UploadMaxFilesize)
@@ -100,28 +100,10 @@ func invalidSetting(field, hint, format string, args ...any) error {
 	return &api.Error{Code: api.CodeInvalid, Object: "setting " + field, Message: fmt.Sprintf(format, args...), Hint: hint, Fields: []string{field}}
 }
 
-// bytesOf reads a size that has passed its pattern.
-func bytesOf(size string) int64 {
-	unit := int64(1)
-	switch {
-	case strings.HasSuffix(size, "K"):
-		unit = 1 << 10
-	case strings.HasSuffix(size, "M"):
-		unit = 1 << 20
-	case strings.HasSuffix(size, "G"):
-		unit = 1 << 30
-	}
-	n, err := strconv.ParseInt(strings.TrimRight(size, "KMG"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n * unit
-}
-
 // bodyMax is nginx's limit: a little above PHP's, so that PHP is the one to
 // say no, in words that the application understands.
 func bodyMax(s settings) string {
-	return strconv.FormatInt(bytesOf(s.PostMaxSize)+64<<10, 10)
+	return strconv.FormatInt(services.Bytes(s.PostMaxSize)+64<<10, 10)
 }
 
 // children is how many pages are made at once. A PHP process of a usual
