@@ -92,7 +92,7 @@ func (b *Box) Seal(secret []byte, about string) string {
 
 // Open gives back what Seal was given.
 func (b *Box) Open(sealed, about string) ([]byte, error) {
-	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimPrefix(sealed, form))
+	raw, err := base64.RawStdEncoding.Strict().DecodeString(strings.TrimPrefix(sealed, form))
 	if err == nil && strings.HasPrefix(sealed, form) {
 		var secret []byte
 		if secret, err = b.aead.Open(nil, nil, raw, []byte(about)); err == nil {
