@@ -98,6 +98,9 @@ func all(ctx context.Context, binary, data, only string, port int, b bench) ([]r
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil { // daemons of instances have accounts of their own
+		return nil, err
+	}
 	if data == "" {
 		data = filepath.Join(dir, "data")
 	}
