@@ -93,6 +93,9 @@ pm.status_listen = /x
 ping.path = /ping
 php_admin_value[memory_limit] = 128M
 php_admin_value[upload_tmp_dir] = /var/lib/nutshell/tmp/up
+php_value[session.save_handler] = redis
+php_value[session.save_path] = unix:///var/lib/nutshell/run/session.sock
+php_value[redis.session.locking_enabled] = 1
 `)
 	const want = `[global]
 pid = /tmp/fpm.pid
@@ -103,6 +106,8 @@ pm.max_children = 14
 ping.path = /ping
 php_admin_value[memory_limit] = 128M
 php_admin_value[upload_tmp_dir] = /tmp
+php_value[session.save_handler] = files
+php_value[session.save_path] = /tmp
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

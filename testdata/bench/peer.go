@@ -290,22 +290,27 @@ func runningPool(data string) (string, error) {
 	return "", errors.New("no php-fpm of our Nutshell runs here")
 }
 
-// handPool is a pool with the same settings at places of its own.
+// handPool is a pool with the same settings at places of its own. Its sessions
+// are files, as they are by hand: the store of ours is not there.
 func handPool(pool string) string {
 	var b strings.Builder
 	for line := range strings.Lines(pool) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		switch {
-		case strings.HasPrefix(key, ";"), key == "pm.status_listen", key == "pm.status_path":
+		case strings.HasPrefix(key, ";"), key == "pm.status_listen", key == "pm.status_path", strings.Contains(key, "[redis."):
 			continue
+		case strings.HasSuffix(key, "[session.save_handler]"):
+			line = key + " = files\n"
+		case strings.HasSuffix(key, "[session.save_path]"):
+			line = key + " = /tmp\n"
 		case key == "user", key == "group", key == "listen.owner", key == "listen.group":
 			line = key + " = www-data\n"
 		case key == "listen":
 			line = "listen = /run/bench-fpm.sock\n"
 		case strings.HasPrefix(value, "/") && !strings.HasPrefix(key, "ping."):
 			line = key + " = /tmp/" + filepath.Base(value) + "\n"
-			if strings.Contains(key, "_dir]") || strings.Contains(key, "save_path") {
+			if strings.Contains(key, "_dir]") {
 				line = key + " = /tmp\n"
 			}
 		}
