@@ -341,7 +341,7 @@ func get(url string) (string, error) {
 // cmdRetry runs a command until its output matches: retry 'RUNNING' nutshell service list .
 func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
 	re := regexp.MustCompile(args[0])
-	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(200 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 90*time.Second; time.Sleep(200 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if err == nil && re.MatchString(ts.ReadFile("stdout")) != neg {
 			return
