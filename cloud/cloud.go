@@ -55,6 +55,71 @@ type Console interface {
 	BootLog(ctx context.Context, id string) (io.ReadCloser, error)
 }
 
+// Volumes is implemented by drivers that keep data apart from instances. A
+// volume appears in its instance as a directory of its name below the
+// directory that the environment variable NUTSHELL_VOLUMES names there: a
+// mount point, or a symbolic link. A volume that is not attached leaves
+// nothing of that name. Terminate detaches and never deletes.
+type Volumes interface {
+	// CreateVolume is idempotent in VolumeSpec.Name: one that exists is returned as it is.
+	CreateVolume(ctx context.Context, v VolumeSpec) (Volume, error)
+	// ListVolumes returns those that bear this installation's tag.
+	ListVolumes(ctx context.Context) ([]Volume, error)
+	// DeleteVolume removes a volume with its snapshots. Gone already is no
+	// error; one that an instance has is ErrInUse.
+	DeleteVolume(ctx context.Context, id string) error
+	// Attach gives a volume to an instance, running or not. Attached there
+	// already is no error; attached elsewhere is ErrInUse.
+	Attach(ctx context.Context, volume, instance, name string) error
+	// Detach takes it away. Not attached is no error; ErrInUse while programs
+	// have files of it open.
+	Detach(ctx context.Context, volume string) error
+	// GrowVolume makes it at least this large, while it is in use, too.
+	GrowVolume(ctx context.Context, id string, bytes int64) error
+}
+
+// Snapshots is implemented by drivers whose volumes can be kept as they are at
+// one moment. ErrInUse: this one can only while it is detached.
+type Snapshots interface {
+	Snapshot(ctx context.Context, volume, name string) (Snapshot, error)
+	ListSnapshots(ctx context.Context, volume string) ([]Snapshot, error)
+	RestoreSnapshot(ctx context.Context, volume, name string) error // detached volumes only
+	DeleteSnapshot(ctx context.Context, volume, name string) error  // gone already is no error
+}
+
+// VolumeSpec describes one volume to create.
+type VolumeSpec struct {
+	Name  string // unique in the installation, at most 32 of [a-z0-9-]
+	Group string // only instances of this group can have it
+	Bytes int64
+	Tags  map[string]string
+}
+
+// Volume is a volume as the cloud sees it.
+type Volume struct {
+	ID       string // the cloud's own id; local drivers use the name
+	Name     string
+	Group    string
+	Bytes    int64
+	Used     int64  // 0: not known
+	Instance string // that has it; empty: none
+	Created  time.Time
+	Tags     map[string]string
+}
+
+// Snapshot is what a volume held at one moment.
+type Snapshot struct {
+	Name    string
+	Bytes   int64 // that it takes beside the volume; 0: not known
+	Created time.Time
+}
+
+// Mount is a volume that an instance has from its start on.
+type Mount struct {
+	Volume string // id
+	Name   string // of the directory, at most 32 of [A-Za-z0-9_-]
+}
+
 // Spec describes one instance to launch.
 type Spec struct {
 	Name    string            // unique in the installation, at most 32 of [a-z0-9-]
@@ -63,6 +128,7 @@ type Spec struct {
 	Context []byte            // what the instance is told, by context.Encode
 	Limits  Limits            // zero fields: no limit
 	Tags    map[string]string // kept with the instance
+	Volumes []Mount           // attached before it starts; launched again, it has these and no others
 }
 
 // Limits bound an instance's use of the machine.
@@ -88,6 +154,7 @@ var (
 	ErrQuota       = errors.New("over quota")          // another cloud, or fewer instances
 	ErrUnavailable = errors.New("cloud not available") // try again later, or mend what Check says
 	ErrInvalid     = errors.New("invalid request")
+	ErrInUse       = errors.New("in use") // by an instance or its programs
 )
 
 // LaunchError is one instance that could not be launched.

@@ -19,7 +19,11 @@ import (
 // Go type), enum ("a|b"), pattern, min, max, unit, restart ("true"); defaults
 // are the values in the struct.
 func (k Kind) Describe() api.Kind {
-	d := api.Kind{Name: k.Name, Title: k.Title, Summary: k.Summary, Actions: k.Actions, Code: k.Code, Packages: k.Packages, Settings: []api.Setting{}, Parts: []api.Part{}}
+	d := api.Kind{Name: k.Name, Title: k.Title, Summary: k.Summary, Actions: k.Actions, Code: k.Code, Packages: k.Packages, Settings: []api.Setting{}, Parts: []api.Part{},
+		Offers: append([]api.Offer{}, k.Offers...), Secrets: []api.Secret{}, Volumes: k.Volumes, Backups: k.Backups != nil}
+	for _, s := range k.Secrets {
+		d.Secrets = append(d.Secrets, api.Secret{Name: s.Name, Title: s.Title, Help: s.Help, Own: s.Own})
+	}
 	if d.Actions == nil {
 		d.Actions = []api.Action{}
 	}
@@ -33,7 +37,11 @@ func (k Kind) Describe() api.Kind {
 		if ports == nil {
 			ports = []api.Port{}
 		}
-		d.Parts = append(d.Parts, api.Part{Name: p.Name, Title: p.Title, Summary: p.Summary, Default: p.Default, Min: p.Min, Max: p.Max, Fixed: p.Fixed, Ports: ports})
+		part := api.Part{Name: p.Name, Title: p.Title, Summary: p.Summary, Default: p.Default, Min: p.Min, Max: p.Max, Fixed: p.Fixed, Ports: ports}
+		if p.Volume != nil {
+			part.Volume = p.Volume.Name
+		}
+		d.Parts = append(d.Parts, part)
 	}
 	if k.Settings == nil {
 		return d

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -33,6 +34,29 @@ type Kind struct {
 	Manager       func(Host) Manager
 	Agent         func(Machine) Agent
 	Tools         map[string]Tool // daemons that come with the kind, see Process.Tool
+	Offers        []api.Offer     // what its services offer to siblings; the manager half is an Offerer
+	Secrets       []Secret
+	Volumes       bool // users may make volumes for its instances
+	// Backups reads from settings when a service is backed up on its own; nil:
+	// it cannot be backed up. The halves then know the streams StreamBackup,
+	// StreamRestore, StreamVerify, StreamLog and StreamReplay.
+	Backups func(settings json.RawMessage) (api.BackupPolicy, error)
+}
+
+// Secret is a random text that each service of a kind has for itself, made
+// with the service, kept sealed, and told to its own manager half only.
+type Secret struct {
+	Name, Title, Help string
+	Own               bool                     // users may have it shown once, and change it
+	Check             func(value string) error // what users may set; may be nil
+}
+
+// VolumeRule says that each holder of a part has a volume.
+type VolumeRule struct {
+	Name, Title string
+	// Bytes is the size of new ones by the service's settings. Those that
+	// exist grow to it.
+	Bytes func(settings json.RawMessage) int64
 }
 
 // Part is one part of a kind.
@@ -41,6 +65,7 @@ type Part struct {
 	Default, Min, Max    int
 	Fixed                bool // users cannot change its count
 	Ports                []api.Port
+	Volume               *VolumeRule // nil: none
 }
 
 // Manager is the service's brain, inside the application's manager. Every
@@ -117,6 +142,49 @@ type Agent interface {
 // grow while the instance lives.
 type Measurer interface {
 	Measure(ctx context.Context) ([]api.Sample, error)
+}
+
+// Offerer is a manager half whose service offers values to its siblings.
+type Offerer interface {
+	// Offers is asked after each Observe and must be quick; empty while there
+	// is nothing to reach. When it changes, siblings are configured anew.
+	Offers() map[string]string
+}
+
+// Streams between the director and the agents of a service, beside those of
+// actions, which bear the action's name.
+const (
+	StreamBackup  = "backup"  // gives a copy of the data; its position is where changes after it begin
+	StreamRestore = "restore" // takes such a copy, in the place of the data; alone
+	StreamVerify  = "verify"  // takes such a copy and tries it beside the data; the result's text is what it found
+	StreamLog     = "log"     // gives the changes after args["after"], a position
+	StreamReplay  = "replay"  // takes such changes, and repeats them up to args["until"], a time in RFC 3339; alone
+)
+
+// StreamPlan is what a manager half makes of the wish for a stream.
+type StreamPlan struct {
+	Instance string // whose agent half takes or gives it
+	// Alone says that the service's loop rests until the stream has ended: the
+	// instances are not as they should be meanwhile.
+	Alone bool
+}
+
+// Streamer is a manager half that lets data stream from and to its agents.
+type Streamer interface {
+	// Stream chooses the instance and prepares the service. Nothing changes in
+	// it when it returns an error.
+	Stream(ctx context.Context, name string, args map[string]string) (StreamPlan, error)
+	// Streamed is called when a stream that was Alone has ended, also after a
+	// failure; the loop then configures the service anew.
+	Streamed(ctx context.Context, name string, plan StreamPlan, failed error) error
+}
+
+// StreamAgent is an agent half at the other end. A connection that breaks is
+// an error of r or w: what came before it is not the whole.
+type StreamAgent interface {
+	Receive(ctx context.Context, name string, args map[string]string, r io.Reader) (api.ActResult, error)
+	// Send answers the stream's position, if the kind has such.
+	Send(ctx context.Context, name string, args map[string]string, w io.Writer) (position string, err error)
 }
 
 // Machine gives an agent half its directories, address, ports and processes.

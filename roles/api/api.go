@@ -49,6 +49,7 @@ type Service struct {
 	Version     string          `json:"version,omitempty"`   // wanted code version
 	AutoDeploy  bool            `json:"auto_deploy"`         // a push activates the version it makes
 	Keep        int             `json:"keep_versions"`       // newest code versions that are kept, 0: all
+	Bind        []string        `json:"bind"`                // names of the siblings whose offers it gets; "*": all
 	Serving     string          `json:"serving,omitempty"`   // code version that was observed to serve
 	URLs        []string        `json:"urls"`                // where people reach it now
 	Operation   string          `json:"operation,omitempty"` // id of the operation under way
@@ -140,6 +141,7 @@ type Operation struct {
 	Cancelling  bool            `json:"cancelling,omitempty"`
 	Cancellable bool            `json:"cancellable"`
 	RetryOf     string          `json:"retry_of,omitempty"`
+	Parent      string          `json:"parent,omitempty"` // the operation that this one is a part of
 	Created     time.Time       `json:"created"`
 	Started     *time.Time      `json:"started,omitempty"`
 	Ended       *time.Time      `json:"ended,omitempty"`
@@ -159,7 +161,7 @@ type Step struct {
 type Event struct {
 	ID          int64           `json:"id"` // grows; the SSE id
 	Time        time.Time       `json:"time"`
-	Type        string          `json:"type"` // application, service, instance, operation, version, site, user; ".deleted" behind it when gone
+	Type        string          `json:"type"` // application, service, instance, operation, version, site, volume, backup, user; ".deleted" behind it when gone
 	Application int64           `json:"application"`
 	Service     int64           `json:"service"`
 	Object      string          `json:"object"` // id of the thing

@@ -45,6 +45,8 @@ type ChangeService struct {
 	Name         *string `json:"name,omitempty"`
 	AutoDeploy   *bool   `json:"auto_deploy,omitempty"`   // a push activates the version it makes
 	KeepVersions *int    `json:"keep_versions,omitempty"` // older ones are deleted; 0: all are kept
+	// Bind names the siblings whose offers it gets; "*" alone: all.
+	Bind *[]string `json:"bind,omitempty"`
 }
 
 // StartUpload begins an upload that can go on after an interruption.

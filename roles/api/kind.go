@@ -13,6 +13,11 @@ type Kind struct {
 	Actions  []Action  `json:"actions"`
 	Code     CodeRules `json:"code"`
 	Packages []string  `json:"packages"` // Debian packages of its image layer
+	Offers   []Offer   `json:"offers"`   // to siblings
+	Secrets  []Secret  `json:"secrets"`
+	// Volumes says that users may make volumes for its instances.
+	Volumes bool `json:"volumes"`
+	Backups bool `json:"backups"` // it can be backed up and restored
 }
 
 // UsualPart is the part that is meant where a number of nodes is asked for
@@ -38,6 +43,7 @@ type Part struct {
 	Max     int    `json:"max"`
 	Fixed   bool   `json:"fixed"` // its count cannot be changed by users
 	Ports   []Port `json:"ports"`
+	Volume  string `json:"volume,omitempty"` // name of the volume that each of its holders has
 }
 
 // Port is a port that a part listens on.
@@ -68,8 +74,12 @@ type Action struct {
 	Title   string      `json:"title"`
 	Summary string      `json:"summary"`
 	Params  []Parameter `json:"params"`
-	Reads   bool        `json:"reads"` // it changes nothing
-	Long    bool        `json:"long"`  // it runs as an operation
+	Reads   bool        `json:"reads"`           // it changes nothing
+	Takes   string      `json:"takes,omitempty"` // what the file is that it is sent, for people; empty: it takes none
+	Gives   string      `json:"gives,omitempty"` // name of the file that it answers, such as dump.sql; empty: none
+	// Secret says that it changes this secret to what its parameter
+	// "password" says, or to a random one.
+	Secret string `json:"secret,omitempty"`
 }
 
 // Parameter is one parameter of an action.

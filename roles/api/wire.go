@@ -28,6 +28,9 @@ type DesiredService struct {
 	Front       []string   `json:"front,omitempty"`    // addresses from which the director's edge asks; only they may tell of a client's address
 	Retry       int        `json:"retry"`              // grows when a user asks to try again out of ERROR
 	Deleting    bool       `json:"deleting,omitempty"` // data and instances go; it will not come back
+	// Secrets has the values of the kind's secrets by name.
+	Secrets map[string]string `json:"secrets,omitempty"`
+	Volumes []Volume          `json:"volumes,omitempty"`
 }
 
 // LaunchRequest asks the director for instances of one service. Names come
@@ -107,7 +110,9 @@ type AgentConfig struct {
 	Script   string        `json:"script,omitempty"`
 	// Environment is for the user's code, by the kind's means.
 	Environment []Variable      `json:"environment,omitempty"`
-	Config      json.RawMessage `json:"config"` // of the kind
+	Volumes     []Mounted       `json:"volumes,omitempty"`
+	Bindings    []Binding       `json:"bindings,omitempty"` // of siblings; their variables are in Environment, too
+	Config      json.RawMessage `json:"config"`             // of the kind
 }
 
 // AgentStatus is what an agent observed of its instance.

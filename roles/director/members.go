@@ -160,7 +160,7 @@ func (d *Director) desiredService(ctx context.Context, v store.View, s store.Ser
 		return w, err
 	}
 	o, err := v.Active(ctx, s.Application, s.ID)
-	if o != nil {
+	if o != nil && !d.carries(*o) {
 		w.Operation = &o.Operation
 	}
 	return w, err

@@ -109,7 +109,7 @@ func (d *Director) cancel(ctx context.Context, in *OperationPath) (api.Operation
 			return nil
 		}
 		o.Cancelling = true
-		if o.Service != 0 {
+		if !d.carries(o) {
 			if alive, err := d.managerAlive(ctx, t, o.Application); err != nil || !alive {
 				o.State, o.Error = api.OperationCancelled, operation.ErrCancelled
 				if err != nil {

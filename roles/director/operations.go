@@ -69,6 +69,7 @@ type order struct {
 	retryOf     string
 	sealed      string // what request leaves out because it is nobody's business, to be tried again
 	final       bool   // it cannot be cancelled
+	parent      string // the operation that it is a part of
 	actor       string
 	// change makes the change in the rows and says whether it is done with
 	// that, so that nobody has to carry it out.
@@ -105,7 +106,7 @@ func (d *Director) submit(ctx context.Context, o order) (api.Operation, error) {
 	if err != nil {
 		return api.Operation{}, err
 	}
-	if !old && !row.State.Final() && row.Service == 0 {
+	if !old && !row.State.Final() && d.carries(row) {
 		d.run(row) //nolint:contextcheck // it goes on when the asker has gone
 	}
 	return row.Operation, nil
@@ -129,7 +130,7 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 		return store.Operation{}, err
 	}
 	row := store.Operation{User: a.OwnerID, Operation: api.Operation{ID: api.NewID(12), Kind: o.kind, Title: o.title, Actor: o.actor, Application: o.application,
-		Service: o.service, State: api.OperationPending, Cancellable: !o.final, RetryOf: o.retryOf, Deadline: t.Now().Add(operationLimits[o.kind])}}
+		Service: o.service, State: api.OperationPending, Cancellable: !o.final, RetryOf: o.retryOf, Parent: o.parent, Deadline: t.Now().Add(operationLimits[o.kind])}}
 	if o.request != nil {
 		if row.Request, err = json.Marshal(o.request); err != nil {
 			return row, err
@@ -178,6 +179,9 @@ func (d *Director) inTheWay(ctx context.Context, t *store.Tx, o order) error {
 		return err
 	}
 	for _, other := range active {
+		if other.ID == o.parent {
+			continue
+		}
 		if o.service == 0 || other.Service == 0 || other.Service == o.service {
 			if o.service != 0 && other.Kind == instanceReplace || other.Service != 0 && o.kind == instanceReplace {
 				continue // a lost manager comes back and then finds its work

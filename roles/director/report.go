@@ -142,7 +142,7 @@ func (d *Director) reportOperation(ctx context.Context, in *struct {
 		if err != nil {
 			return err
 		}
-		if o.Application != id.Application || o.Service == 0 {
+		if o.Application != id.Application || d.carries(o) {
 			return api.NotFoundf("your application has no operation %s", api.Shorten(in.ID))
 		}
 		if o.State.Final() { // out of time, or this report comes a second time

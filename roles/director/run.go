@@ -79,7 +79,22 @@ func (d *Director) carryOut(ctx context.Context, run *operation.Run, o store.Ope
 	case applicationDelete:
 		return d.runDelete(ctx, run, a)
 	}
+	if carry := d.carriers()[o.Kind]; carry != nil {
+		return carry(ctx, run, o)
+	}
 	return &api.Error{Code: api.CodeInternal, Message: "nobody knows how to carry out " + o.Kind}
+}
+
+// carriers are the operations that the director carries out beside those on
+// applications as such. They may begin again after its death.
+func (d *Director) carriers() map[string]func(context.Context, *operation.Run, store.Operation) error {
+	return map[string]func(context.Context, *operation.Run, store.Operation) error{}
+}
+
+// carries reports whether the director carries an operation out, and not the
+// service's manager.
+func (d *Director) carries(o store.Operation) bool {
+	return o.Service == 0 || d.carriers()[o.Kind] != nil
 }
 
 // runStart starts the manager, and with it the instances that were stopped

@@ -181,7 +181,7 @@ func (d *Director) expire(ctx context.Context) error {
 	}
 	now := d.c.Now()
 	for _, o := range active {
-		if o.Service == 0 || (now.Before(o.Deadline) && !o.Cancelling) {
+		if d.carries(o) || (now.Before(o.Deadline) && !o.Cancelling) {
 			continue // the director's own have their deadline in their context
 		}
 		err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {

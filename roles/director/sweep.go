@@ -198,7 +198,7 @@ func (d *Director) adopt(ctx context.Context) error {
 		return err
 	}
 	for _, o := range active {
-		if o.Service == 0 {
+		if d.carries(o) {
 			d.c.Log.Info("operation goes on", "op", o.Kind, "operation", o.ID, "app", o.Application)
 			d.run(o) //nolint:contextcheck // it has a deadline of its own
 		}

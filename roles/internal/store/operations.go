@@ -17,14 +17,14 @@ type Operation struct {
 }
 
 const operationColumns = `id, kind, title, actor, user, application, service, state, steps, progress, request, error, undone, cancelling, cancellable,
-	retry_of, created, started, ended, deadline, before`
+	retry_of, created, started, ended, deadline, before, parent`
 
 func scanOperation(r *sql.Rows) (Operation, error) {
 	var o Operation
 	var steps, request, fault, before string
 	var created, started, ended, deadline int64
 	err := r.Scan(&o.ID, &o.Kind, &o.Title, &o.Actor, &o.User, &o.Application, &o.Service, &o.State, &steps, &o.Progress, &request, &fault, &o.Undone,
-		&o.Cancelling, &o.Cancellable, &o.RetryOf, &created, &started, &ended, &deadline, &before)
+		&o.Cancelling, &o.Cancellable, &o.RetryOf, &created, &started, &ended, &deadline, &before, &o.Parent)
 	if err != nil {
 		return o, err
 	}
@@ -162,9 +162,9 @@ func (t *Tx) InsertOperation(ctx context.Context, o Operation, by int64, key str
 	if first != nil && !o.State.Final() {
 		return o, Busy(o.Title, *first)
 	}
-	_, err = t.exec(ctx, `INSERT INTO operation (`+operationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err = t.exec(ctx, `INSERT INTO operation (`+operationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		o.ID, o.Kind, o.Title, o.Actor, o.User, o.Application, o.Service, o.State, text(o.Steps), o.Progress, string(o.Request), o.Cancellable,
-		o.RetryOf, micros(o.Created), fromOptional(o.Started), fromOptional(o.Ended), micros(o.Deadline), string(o.Before))
+		o.RetryOf, micros(o.Created), fromOptional(o.Started), fromOptional(o.Ended), micros(o.Deadline), string(o.Before), o.Parent)
 	if err != nil {
 		return o, err
 	}

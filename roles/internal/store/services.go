@@ -28,21 +28,21 @@ type Service struct {
 }
 
 const serviceColumns = `s.application, s.id, s.name, s.kind, s.state, s.desired, s.reason, s.cloud, s.parts, s.settings, s.version, s.previous,
-	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, a.owner,
+	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, s.bind, a.owner,
 	(SELECT json_group_array(url) FROM (SELECT url FROM site WHERE application = s.application AND service = s.id AND url <> '' ORDER BY automatic, length(name), name))`
 
 func scanService(r *sql.Rows) (Service, error) {
 	var s Service
 	var created, since int64
-	var parts, settings, urls, remove, environment, sites string
+	var parts, settings, urls, remove, environment, bind, sites string
 	err := r.Scan(&s.Application, &s.ID, &s.Name, &s.Kind, &s.State, &s.Desired, &s.Reason, &s.Cloud, &parts, &settings, &s.Version, &s.Previous,
 		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting,
-		&s.AutoDeploy, &s.Keep, &environment, &s.OwnerID, &sites)
+		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.OwnerID, &sites)
 	if err != nil {
 		return s, err
 	}
 	s.Created, s.Since = timeOf(created), timeOf(since)
-	s.Settings, s.Reported, s.Remove = json.RawMessage(settings), list(urls), list(remove)
+	s.Settings, s.Reported, s.Remove, s.Bind = json.RawMessage(settings), list(urls), list(remove), list(bind)
 	if sites != "[]" {
 		s.Sites = list(sites)
 	}
@@ -117,7 +117,7 @@ func (v View) PassingServices(ctx context.Context) ([]Service, error) {
 
 // InsertService stores a new service.
 func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
-	s.Created, s.Since = t.now, t.now
+	s.Created, s.Since, s.Bind = t.now, t.now, []string{"*"} // as the table has it
 	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `INSERT INTO service (application, id, name, kind, state, desired, reason, cloud, parts, settings, version, previous, serving, urls,
 		created, since, script, remove, retry, deleting, auto_deploy, keep_versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '[]', ?, ?, '', '[]', 0, 0, ?, ?)`,
@@ -141,9 +141,9 @@ func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
 func (t *Tx) SaveService(ctx context.Context, s Service) error {
 	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `UPDATE service SET name = ?, desired = ?, cloud = ?, parts = ?, settings = ?, version = ?, previous = ?, script = ?, remove = ?,
-		retry = ?, deleting = ?, auto_deploy = ?, keep_versions = ?, environment = ? WHERE application = ? AND id = ?`,
+		retry = ?, deleting = ?, auto_deploy = ?, keep_versions = ?, environment = ?, bind = ? WHERE application = ? AND id = ?`,
 		s.Name, s.Desired, s.Cloud, text(s.Parts), string(s.Settings), s.Version, s.Previous, s.Script, text(s.Remove), s.Retry, s.Deleting,
-		s.AutoDeploy, s.Keep, text(append([]api.Variable{}, s.Environment...)), s.Application, s.ID)
+		s.AutoDeploy, s.Keep, text(append([]api.Variable{}, s.Environment...)), text(append([]string{}, s.Bind...)), s.Application, s.ID)
 	if isUnique(err) {
 		return nameTaken("rename", "service", s.Name)
 	}
