@@ -34,7 +34,7 @@ func TestLawsBite(t *testing.T) {
 		{"api-uses-library", lawAPI, map[string]string{"roles/api/a.go": "package api\nimport _ \"github.com/google/uuid\""}, "words only"},
 		{"api-uses-json", lawAPI, map[string]string{"roles/api/a.go": "package api\nimport _ \"encoding/json\""}, ""},
 
-		{"sql-outside-store", lawLibraries, map[string]string{"roles/manager/m.go": "package manager\nimport _ \"database/sql\""}, "belongs to [roles/internal/store]"},
+		{"sql-outside-store", lawLibraries, map[string]string{"roles/manager/m.go": "package manager\nimport _ \"database/sql\""}, "belongs to [roles/internal/store services/mysql]"},
 		{"lxc-in-driver", lawLibraries, map[string]string{"cloud/lxc/l.go": "package lxc\nimport _ \"github.com/lxc/go-lxc\""}, "belongs to [cloud/lxc/helper]"},
 		{"versioned-library", lawLibraries, map[string]string{"roles/director/d.go": "package director\nimport _ \"github.com/labstack/echo/v4/middleware\""}, "belongs to [roles/internal/httpapi]"},
 		{"sql-in-store", lawLibraries, map[string]string{"roles/internal/store/s.go": "package store\nimport _ \"database/sql\""}, ""},

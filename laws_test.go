@@ -221,7 +221,9 @@ func lawAPI(tree []source) (findings []string) {
 }
 
 var libraries = map[string][]string{ // import path, also as a prefix → folders
-	"database/sql":                         {"roles/internal/store"},
+	"database/sql":                         {"roles/internal/store", "services/mysql"},
+	"github.com/go-sql-driver/mysql":       {"services/mysql"},
+	"filippo.io/age":                       {"roles/director/vault"},
 	"modernc.org/sqlite":                   {"roles/internal/store"},
 	"github.com/labstack/echo":             {"roles/internal/httpapi"},
 	"github.com/danielgtaylor/huma":        {"roles/internal/httpapi"},
