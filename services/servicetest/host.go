@@ -15,7 +15,7 @@ func (w *World) Service() api.DesiredService {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.desired
-	d.Service.Parts = maps.Clone(d.Service.Parts)
+	d.Service.Parts, d.Secrets, d.Volumes = maps.Clone(d.Service.Parts), maps.Clone(d.Secrets), w.volumeList()
 	return d
 }
 
@@ -36,9 +36,13 @@ func (w *World) Apply(ctx context.Context, instance string, parts []string, code
 	if err != nil {
 		return err
 	}
-	c := api.AgentConfig{Kind: w.Kind.Name, Instance: api.Instance{ID: instance, Parts: parts}, Code: code, Config: b, Environment: w.Service().Environment}
+	c := api.AgentConfig{Kind: w.Kind.Name, Instance: api.Instance{ID: instance, Parts: parts}, Code: code, Config: b, Environment: w.Service().Environment, Bindings: w.Bindings}
 	w.mu.Lock()
 	m := w.machine[instance]
+	if m != nil { // a part that an instance gets while it runs brings its volume with it
+		err = w.hold(instance, m, parts)
+		c.Volumes = w.mounted(instance, m)
+	}
 	for i := range w.list {
 		if w.list[i].ID == instance {
 			w.list[i].Parts = slices.Clone(parts)
@@ -48,6 +52,9 @@ func (w *World) Apply(ctx context.Context, instance string, parts []string, code
 	w.mu.Unlock()
 	if m == nil {
 		return unreachable(instance)
+	}
+	if err != nil {
+		return err
 	}
 	if w.Refuse != nil {
 		if err := w.Refuse(c); err != nil {

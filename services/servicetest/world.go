@@ -29,6 +29,9 @@ type World struct {
 	Manager services.Manager
 	Files   map[string]map[string]string // code versions by id; code-default is there
 	Refuse  func(api.AgentConfig) error  // may fail what agents are told; nil: nothing
+	// Bindings are told to agents; what a real manager makes of them, variables,
+	// a test sets by Setenv.
+	Bindings []api.Binding
 
 	dir     string
 	log     *slog.Logger
@@ -37,6 +40,7 @@ type World struct {
 	list    []api.Instance
 	machine map[string]*machine
 	made    int
+	volumes []*volume
 	steps   []string
 }
 
@@ -62,6 +66,7 @@ func New(t testing.TB, k services.Kind) *World {
 		w.desired.Service.Version = "code-default"
 		w.desired.Code = &api.CodeVersion{ID: "code-default"}
 	}
+	w.desired.Secrets = secretsOf(k)
 	w.Manager = k.Manager(w)
 	if len(k.Tools) > 0 {
 		if err := writeIdentity(filepath.Join(w.dir, "tool.pem")); err != nil {
@@ -204,6 +209,9 @@ func (w *World) launch(parts []string) (api.Instance, error) {
 	if _, uid, gid, ok := m.User(); ok {
 		m.super.uid, m.super.gid = uid, gid
 	}
+	if err := w.hold(i.ID, m, parts); err != nil {
+		return i, err
+	}
 	m.agent = w.Kind.Agent(m)
 	w.machine[i.ID] = m
 	w.list = append(w.list, api.Instance{ID: i.ID, Service: 1, State: i.State, Created: i.Created, Address: i.Address})
@@ -225,6 +233,7 @@ func (w *World) terminate(ctx context.Context, id string) {
 		w.T.Errorf("close instance %s: %v", id, err)
 	}
 	m.super.close(ctx)
+	w.release(id)
 }
 
 // Lose ends an instance without a word, as a cloud does.
