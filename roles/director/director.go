@@ -165,6 +165,9 @@ func (d *Director) open(ctx context.Context) error {
 	if err := d.openSecrets(ctx); err != nil {
 		return err
 	}
+	if err := d.completeSecrets(ctx, 0); err != nil {
+		return err
+	}
 	if err := d.openGit(); err != nil {
 		return err
 	}

@@ -192,6 +192,9 @@ func (d *Director) act(ctx context.Context, in *struct {
 	if err := checkArgs(kind.Actions[i], body.Args); err != nil {
 		return api.ActResult{}, err
 	}
+	if secret := kind.Actions[i].Secret; secret != "" {
+		return d.actSecret(ctx, in.ServicePath, secret, body.Args["password"])
+	}
 	var out api.ActResult
 	err = d.call(ctx, a, http.MethodPost, "/v1/services/"+strconv.FormatInt(s.ID, 10)+"/actions/"+url.PathEscape(in.Action), body, &out)
 	return out, err

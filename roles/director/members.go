@@ -153,6 +153,9 @@ func (d *Director) desiredService(ctx context.Context, v store.View, s store.Ser
 	if w.Environment, err = d.environment(s, s.Environment); err != nil {
 		return w, err
 	}
+	if w.Secrets, err = d.openSecretsOf(ctx, v, s); err != nil {
+		return w, err
+	}
 	if w.Code, err = codeOf(ctx, v, s, s.Version); err != nil {
 		return w, err
 	}

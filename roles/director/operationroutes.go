@@ -184,6 +184,8 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		return d.configureOrder(o.Application, o.Service, b), err
 	case serviceEnvironment:
 		return d.environmentAgain(o)
+	case serviceSecret:
+		return d.secretAgain(o)
 	case serviceWeights:
 		var b api.Weights
 		err := read(&b)

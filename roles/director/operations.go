@@ -26,6 +26,7 @@ const (
 	serviceDelete      = "service.delete"
 	serviceEnvironment = "service.environment"
 	serviceWeights     = "service.weights"
+	serviceSecret      = "service.secret"
 )
 
 // limits of whole operations. The first start of a kind builds its image.
@@ -33,6 +34,7 @@ var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute,
+	serviceSecret: 10 * time.Minute,
 }
 
 // snapshot is what a service was asked to be before an operation, and is put
@@ -48,11 +50,12 @@ type snapshot struct {
 	// Environment has sealed text in the place of secrets' values.
 	Environment []api.Variable            `json:"environment,omitempty"`
 	Weights     map[string]map[string]int `json:"weights,omitempty"` // of a change of weights only
+	Secrets     []store.Secret            `json:"secrets,omitempty"` // sealed; of a change of secrets only
 	Sealed      string                    `json:"sealed,omitempty"`  // order.sealed
 }
 
-func snapshotOf(s store.Service, sealed string, weights map[string]map[string]int) json.RawMessage {
-	b, err := json.Marshal(snapshot{s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.State, s.Environment, weights, sealed})
+func snapshotOf(s store.Service, sealed string, weights map[string]map[string]int, secrets []store.Secret) json.RawMessage {
+	b, err := json.Marshal(snapshot{s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.State, s.Environment, weights, secrets, sealed})
 	if err != nil {
 		panic("director: " + err.Error()) // a bug: rows are always JSON
 	}
@@ -145,7 +148,13 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 			}
 			weights = weightsOf(rows)
 		}
-		row.Before = snapshotOf(s, o.sealed, weights)
+		var secrets []store.Secret
+		if o.kind == serviceSecret {
+			if secrets, err = t.Secrets(ctx, o.application, o.service); err != nil {
+				return row, err
+			}
+		}
+		row.Before = snapshotOf(s, o.sealed, weights, secrets)
 	}
 	if row, err = t.InsertOperation(ctx, row, by, key); err != nil {
 		return row, err
@@ -220,7 +229,7 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 	if o.State == api.OperationDone {
 		reason = "serves"
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,
-			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running}[o.Kind]
+			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running}[o.Kind]
 		if s.Desired == api.GoalStopped {
 			state, reason = api.Stopped, "stopped"
 		}
@@ -257,6 +266,9 @@ func (d *Director) restore(ctx context.Context, t *store.Tx, s *store.Service, o
 	}
 	s.Desired, s.Cloud, s.Parts, s.Settings, s.Version, s.Previous, s.Environment, s.Deleting = b.Desired, b.Cloud, b.Parts, b.Settings, b.Version, b.Previous, b.Environment, false
 	if err := restoreWeights(ctx, t, *s, b.Weights); err != nil {
+		return "", "", err
+	}
+	if err := restoreSecrets(ctx, t, *s, b.Secrets); err != nil {
 		return "", "", err
 	}
 	if o.Undone != "" {

@@ -114,7 +114,10 @@ func (d *Director) createService(ctx context.Context, in *struct {
 		if s.ID, err = t.NextServiceID(ctx, a.ID); err != nil {
 			return err
 		}
-		if s, err = t.InsertService(ctx, s); err != nil || code == nil {
+		if s, err = t.InsertService(ctx, s); err != nil {
+			return err
+		}
+		if err := d.makeSecrets(ctx, t, kind, s); err != nil || code == nil {
 			return err
 		}
 		_, err = t.InsertVersion(ctx, s, *code)

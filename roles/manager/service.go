@@ -204,6 +204,6 @@ func fingerprint(d api.DesiredService, have []api.Instance) string {
 	if d.Code != nil {
 		code = d.Code.ID + d.Code.SHA256
 	}
-	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids, weights, d.Environment, d.Front}) // always encodes
+	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids, weights, d.Environment, d.Front, d.Secrets}) // always encodes
 	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
