@@ -51,6 +51,8 @@ func (a *Agent) handler() http.Handler {
 		}
 		return half.Call(ctx, r.PathValue("method"), args)
 	}))
+	m.HandleFunc("POST /v1/streams/{name}", a.receive)
+	m.HandleFunc("GET /v1/streams/{name}", a.send)
 	m.HandleFunc("GET /v1/logs/{log}", func(w http.ResponseWriter, r *http.Request) {
 		path, err := a.super.LogPath(r.PathValue("log"))
 		if err != nil {

@@ -35,6 +35,8 @@ func (m *Manager) handler() http.Handler {
 		return host{s}.Status(ctx, r.PathValue("instance"))
 	}))
 	mux.HandleFunc("GET /v1/services/{id}/instances/{instance}/logs/{log}", m.agentLog)
+	mux.HandleFunc("POST /v1/services/{id}/streams/{name}", m.receive)
+	mux.HandleFunc("GET /v1/services/{id}/streams/{name}", m.send)
 	mux.HandleFunc("GET /v1/log", func(w http.ResponseWriter, r *http.Request) {
 		path := filepath.Join(m.c.Dir, "log", "manager.log")
 		if id := r.URL.Query().Get("service"); id != "" {

@@ -30,6 +30,7 @@ type service struct {
 	log   *slog.Logger
 	logTo *logfile.File
 	wake  chan struct{}
+	loop  chan struct{} // full while the loop works, or rests for a stream
 	ended context.CancelFunc
 	crew  *crew
 
@@ -39,7 +40,7 @@ type service struct {
 	reason  string
 	health  services.Health
 
-	// Owned by the loop.
+	// Owned by whoever fills loop.
 	converged string        // fingerprint of what was made so
 	delay     time.Duration // before the next try after a failure
 	notBefore time.Time
@@ -48,7 +49,7 @@ type service struct {
 }
 
 func newService(m *Manager, kind services.Kind, d api.DesiredService) *service {
-	s := &service{m: m, id: d.Service.ID, kind: kind, wake: make(chan struct{}, 1), desired: d, state: d.Service.State, reason: d.Service.Reason,
+	s := &service{m: m, id: d.Service.ID, kind: kind, wake: make(chan struct{}, 1), loop: make(chan struct{}, 1), desired: d, state: d.Service.State, reason: d.Service.Reason,
 		delay: firstRetry, crew: newCrew(m), step: func(string) {}}
 	s.health.Serving = d.Service.Serving
 	s.health.URLs = d.Service.URLs
@@ -73,6 +74,11 @@ func (s *service) want(d api.DesiredService) {
 	s.desired = d
 	s.mu.Unlock()
 	s.crew.want(d.Instances)
+	s.poke()
+}
+
+// poke wakes the loop.
+func (s *service) poke() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -94,7 +100,12 @@ func (s *service) run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		s.pass(ctx)
+		select {
+		case <-ctx.Done():
+		case s.loop <- struct{}{}:
+			s.pass(ctx)
+			<-s.loop
+		}
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
