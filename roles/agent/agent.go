@@ -41,6 +41,7 @@ type Config struct {
 	Director    string // URL
 	Address     string // of this instance
 	Dir         string // state of this instance
+	Volumes     string // directory in which volumes appear; empty: its cloud has none
 	Kinds       *services.Registry
 	Tool        []string // command that runs a kind's tool for this instance
 	Log         *slog.Logger
@@ -159,6 +160,9 @@ func (a *Agent) apply(ctx context.Context, c api.AgentConfig) error {
 func (a *Agent) applyLocked(ctx context.Context, c api.AgentConfig) error {
 	half, err := a.halfOf(c.Kind)
 	if err != nil {
+		return err
+	}
+	if err := a.mount(&c); err != nil {
 		return err
 	}
 	if err := a.runScript(ctx, c); err != nil {

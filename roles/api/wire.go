@@ -46,6 +46,14 @@ type LaunchEntry struct {
 	Parts []string `json:"parts"`
 }
 
+// VolumesRequest asks the director for the volumes that an instance's parts
+// need, attached and as large as the settings say.
+type VolumesRequest struct {
+	Service  int64    `json:"service"`
+	Instance string   `json:"instance"`
+	Parts    []string `json:"parts"`
+}
+
 // LaunchResult tells which came up and what went wrong with the rest.
 type LaunchResult struct {
 	Instances []Instance `json:"instances"`

@@ -36,14 +36,19 @@ func (h host) Apply(ctx context.Context, instance string, parts []string, code [
 	if code == nil {
 		code = []api.CodeVersion{}
 	}
+	volumes, err := h.s.volumesOf(ctx, d, instance, parts)
+	if err != nil {
+		return fmt.Errorf("configure %s: %w", instance, err)
+	}
 	i.Parts = parts
 	err = h.s.m.agent(i).Do(ctx, http.MethodPut, "/v1/config", api.AgentConfig{Kind: d.Service.Kind, Instance: i, Code: code, Script: d.Script,
-		Environment: d.Environment, Config: raw}, nil)
+		Environment: d.Environment, Volumes: volumes, Config: raw}, nil)
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", instance, err)
 	}
 	h.s.crew.heardFrom(instance)
 	h.s.crew.setParts(instance, parts)
+	h.s.told(instance, volumes)
 	return nil
 }
 

@@ -39,6 +39,7 @@ type service struct {
 	state   api.State
 	reason  string
 	health  services.Health
+	mounts  map[string]string // users' volumes that instances were told of
 
 	// Owned by whoever fills loop.
 	converged string        // fingerprint of what was made so
@@ -135,7 +136,7 @@ func (s *service) pass(ctx context.Context) {
 	}
 	have, lost := s.crew.sort(s.m.c.Now())
 	print := fingerprint(d, have)
-	if d.Operation == nil && len(lost) == 0 && print == s.converged {
+	if d.Operation == nil && len(lost) == 0 && print == s.converged && !s.untold(d, have) {
 		s.observe(ctx)
 		return
 	}
