@@ -122,6 +122,7 @@ type Director struct {
 	garbage    []string                           // blobs that may not be needed any more
 	readers    chan struct{}                      // full of those who read archives through
 	known      sync.Map                           // passwords that were right a moment ago
+	streams    sync.Map                           // files on their way to services
 }
 
 // New opens the data directory and everything in it. It starts nothing.

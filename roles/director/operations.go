@@ -26,6 +26,7 @@ const (
 	serviceDelete      = "service.delete"
 	serviceEnvironment = "service.environment"
 	serviceWeights     = "service.weights"
+	serviceStream      = "service.stream"
 	serviceSecret      = "service.secret"
 )
 
@@ -33,7 +34,7 @@ const (
 var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
-	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute,
+	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
 	serviceSecret: 10 * time.Minute,
 }
 

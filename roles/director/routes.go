@@ -14,12 +14,13 @@ import (
 
 // Time limits of requests.
 const (
-	short    = 15 * time.Second
-	called   = time.Minute     // a manager is asked
-	poll     = 2 * time.Minute // the client waits for something
-	action   = 10 * time.Minute
-	transfer = 2 * time.Hour // archives and followed logs
-	launch   = 30 * time.Minute
+	short     = 15 * time.Second
+	called    = time.Minute     // a manager is asked
+	poll      = 2 * time.Minute // the client waits for something
+	action    = 10 * time.Minute
+	transfer  = 2 * time.Hour // archives and followed logs
+	launch    = 30 * time.Minute
+	streaming = 24 * time.Hour // files of any size; who is silent for long is given up sooner
 )
 
 // routes is the whole API: what it is called, who may use it, how long it may
@@ -97,6 +98,8 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(get, service+"/script", "service.script", httpapi.User, short, "The startup script", d.getScript),
 		httpapi.On(put, service+"/script", "service.set_script", httpapi.User, short, "Set the startup script", d.putScript),
 		httpapi.On(post, service+"/actions/{action}", "service.act", httpapi.User, action, "Run an action of the kind", d.act),
+		httpapi.On(post, service+"/streams/{action}", serviceStream, httpapi.User, streaming, "Send the file that an action takes", d.takeStream).Raw().AnyQuery(),
+		httpapi.On(get, service+"/streams/{action}", "service.give", httpapi.User, streaming, "Get the file that an action gives", d.giveStream).AnyQuery(),
 		httpapi.On(get, service+"/instances", "instance.list", httpapi.User, short, "Instances of a service", d.listInstances),
 		httpapi.On(get, instance, "instance.get", httpapi.User, called, "What an instance observes of itself", d.instanceStatus),
 		httpapi.On(get, instance+"/logs", "instance.logs", httpapi.User, called, "Logs of an instance", d.listLogs),

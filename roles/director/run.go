@@ -88,7 +88,9 @@ func (d *Director) carryOut(ctx context.Context, run *operation.Run, o store.Ope
 // carriers are the operations that the director carries out beside those on
 // applications as such. They may begin again after its death.
 func (d *Director) carriers() map[string]func(context.Context, *operation.Run, store.Operation) error {
-	return map[string]func(context.Context, *operation.Run, store.Operation) error{}
+	return map[string]func(context.Context, *operation.Run, store.Operation) error{
+		serviceStream: d.carryStream,
+	}
 }
 
 // carries reports whether the director carries an operation out, and not the

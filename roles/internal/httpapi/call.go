@@ -48,6 +48,8 @@ type call struct {
 	host    string // the name or address by which the client reached us
 	key     string // Idempotency-Key
 	body    io.Reader
+	from    *http.Request
+	control *http.ResponseController
 	cookie  *http.Cookie // to set with the answer
 	path    string
 	actor   string // for the audit, where nobody is signed in yet

@@ -42,6 +42,7 @@ type Route struct {
 	status   int
 	quiet    bool // not worth a line in the audit: a heartbeat
 	raw      bool // the body is a stream of bytes, not JSON
+	anyQuery bool // the handler reads the query itself
 	register func(s *Server, r Route, op huma.Operation)
 }
 
@@ -160,6 +161,10 @@ func (r Route) Quiet() Route { r.quiet = true; return r }
 // Raw lets the handler read the body itself, by Body.
 func (r Route) Raw() Route { r.raw = true; return r }
 
+// AnyQuery lets the handler read the query itself, by Query: its parameters are
+// known only then.
+func (r Route) AnyQuery() Route { r.anyQuery = true; return r }
+
 // JSON is a T that the handler has encoded itself, where that is worth it.
 type JSON[T any] []byte
 
@@ -194,7 +199,9 @@ type Stream struct {
 	Type     string // Content-Type
 	Filename string // the client should save it under, if any
 	Size     int64  // 0: not known
-	Read     io.ReadCloser
+	// Whole says that an error of Read must not look like the end.
+	Whole bool
+	Read  io.ReadCloser
 }
 
 // Events is an answer that never ends: one server-sent event after another.
@@ -224,6 +231,7 @@ func (r Route) operation() huma.Operation {
 	case Public:
 		op.Security = []map[string][]string{}
 	}
+	op.SkipValidateParams = r.anyQuery
 	if r.raw {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	}

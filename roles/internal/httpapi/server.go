@@ -175,6 +175,7 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 		deadline := time.Now().Add(r.Limit + 5*time.Second) // the connection's, a little behind the handler's
 		_ = control.SetReadDeadline(deadline)               // HTTP/2 streams and recorders have none, and then the context is enough
 		_ = control.SetWriteDeadline(deadline)
+		c.from, c.control = req, control
 		if r.raw {
 			c.body = req.Body
 		}

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -23,6 +25,9 @@ func (s *Server) stream(out *Stream) *huma.StreamResponse {
 		if out.Size > 0 {
 			w.Header().Set("Content-Length", strconv.FormatInt(out.Size, 10))
 		}
+		if out.Whole {
+			w.Header().Set("Trailer", ErrorTrailer)
+		}
 		if out.Filename != "" {
 			w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": out.Filename}))
 		}
@@ -37,16 +42,37 @@ func (s *Server) stream(out *Stream) *huma.StreamResponse {
 		for {
 			n, err := out.Read.Read(buf)
 			if n > 0 {
+				if out.Whole {
+					_ = control.SetWriteDeadline(time.Now().Add(writeIdle))
+				}
 				if _, err := w.Write(buf[:n]); err != nil {
 					return
 				}
 				_ = control.Flush()
 			}
 			if err != nil {
+				if out.Whole && !errors.Is(err, io.EOF) {
+					s.breakOff(hc.Context(), w, hc.Header(WantsErrorTrailer) != "", err)
+				}
 				return
 			}
 		}
 	}}
+}
+
+// writeIdle is how long a client may take nothing of a stream that somebody
+// must hold open for it.
+const writeIdle = 2 * time.Minute
+
+// breakOff ends an answer so that nobody takes it for the whole.
+func (s *Server) breakOff(ctx context.Context, w http.ResponseWriter, reads bool, err error) {
+	p := toProblem(ctx, err)
+	s.c.Log.Warn("answer broken off", "request", p.Request, "error", err)
+	if !reads {
+		panic(http.ErrAbortHandler)
+	}
+	text, _ := json.Marshal(p) // always encodes
+	w.Header().Set(ErrorTrailer, string(text))
 }
 
 // events sends server-sent events until the client goes or the route's time
