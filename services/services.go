@@ -151,6 +151,13 @@ type Offerer interface {
 	Offers() map[string]string
 }
 
+// Busy is a manager half that can say why nothing may be taken from its
+// instances now, such as a volume.
+type Busy interface {
+	// Busy is nil when nothing is in the way, else a conflict that says what to do.
+	Busy(ctx context.Context) error
+}
+
 // Streams between the director and the agents of a service, beside those of
 // actions, which bear the action's name.
 const (

@@ -19,6 +19,7 @@ import (
 	"nutshell/cloud"
 	"nutshell/roles/api"
 	"nutshell/roles/director/codestore"
+	"nutshell/roles/director/credit"
 	"nutshell/roles/director/gitserver"
 	"nutshell/roles/internal/auth"
 	"nutshell/roles/internal/httpapi"
@@ -48,6 +49,7 @@ type Config struct {
 	Git    GitConfig
 	// Metrics bounds the history of what instances measured; zero fields get defaults.
 	Metrics MetricsConfig
+	Credit  CreditConfig
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -103,6 +105,7 @@ type Director struct {
 	own          *metrics.Own // figures of this process
 	installation string
 	password     string // of the first admin, until it was handed out
+	clock        credit.Clock
 
 	ctx        context.Context // ends when the director does
 	end        context.CancelFunc
@@ -122,6 +125,7 @@ type Director struct {
 	garbage    []string                           // blobs that may not be needed any more
 	readers    chan struct{}                      // full of those who read archives through
 	known      sync.Map                           // passwords that were right a moment ago
+	strays     sync.Map                           // volumes without a row that the log has told of, and "missing" ones of rows
 	streams    sync.Map                           // files on their way to services
 }
 
@@ -164,6 +168,9 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	if err := d.openSecrets(ctx); err != nil {
+		return err
+	}
+	if err := d.openCredit(ctx); err != nil {
 		return err
 	}
 	if err := d.completeSecrets(ctx, 0); err != nil {

@@ -68,17 +68,22 @@ func (d *Director) launchIn(ctx context.Context, name string, rows []store.Insta
 		return nil, err
 	}
 	specs := make([]cloud.Spec, len(rows))
+	mounts := map[string][]cloud.Mount{}
 	for i, r := range rows {
 		if specs[i], err = d.spec(ctx, p, r, tell); err != nil {
 			return fail(err)
 		}
+		if specs[i].Volumes, err = d.mounts(ctx, p, r.ID); err != nil {
+			return fail(err)
+		}
+		mounts[r.ID] = specs[i].Volumes
 	}
 	began := d.c.Now()
 	ctx, cancel := context.WithTimeout(ctx, launchTime)
 	defer cancel()
 	got, launchErr := p.driver.Launch(ctx, specs)
 	d.c.Log.Info("instances launched", "cloud", name, "asked", len(rows), "got", len(got), "took", d.c.Now().Sub(began))
-	up, err := d.launched(ctx, rows, got)
+	up, err := d.launched(ctx, rows, got, mounts)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +113,7 @@ func (d *Director) stillWanted(ctx context.Context, rows []store.Instance) ([]st
 // launched stores what a cloud has given. A launch takes its time, and who
 // ended an instance or stopped its application meanwhile wins: what the cloud
 // has started nevertheless goes again.
-func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cloud.Instance) ([]store.Instance, error) {
+func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cloud.Instance, mounts map[string][]cloud.Mount) ([]store.Instance, error) {
 	var up, end, stop []store.Instance
 	err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 		for _, r := range rows {
@@ -133,6 +138,9 @@ func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cl
 			if err := t.SaveInstance(ctx, row); err != nil {
 				return err
 			}
+			if err := attached(ctx, t, row.ID, mounts[row.ID]); err != nil {
+				return err
+			}
 			a, err := t.ApplicationByID(ctx, row.Application)
 			if err != nil {
 				return err
@@ -143,7 +151,7 @@ func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cl
 			}
 			up = append(up, row)
 		}
-		return nil
+		return d.metersStart(ctx, t, up)
 	})
 	if err != nil {
 		return nil, err
@@ -195,7 +203,7 @@ func (d *Director) booting(ctx context.Context, rows []store.Instance) error {
 // secret with which it and nobody else can become what it shall be.
 func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell progress) (cloud.Spec, error) {
 	id := api.Identity{Installation: d.installation, Role: api.RoleAgent, Application: r.Application, Service: r.Service, Name: r.ID}
-	s := cloud.Spec{Name: r.ID, Group: "a" + strconv.FormatInt(r.Application, 10),
+	s := cloud.Spec{Name: r.ID, Group: groupOf(r.Application),
 		Limits: cloud.Limits{MemoryBytes: d.c.Limits.AgentMemory, CPUPercent: d.c.Limits.AgentCPU, Processes: d.c.Limits.Processes},
 		Tags:   map[string]string{"application": strconv.FormatInt(r.Application, 10), "service": strconv.FormatInt(r.Service, 10)}}
 	kind, packages, extra := "manager", []string(nil), []string(nil)
@@ -298,7 +306,7 @@ func (d *Director) terminate(ctx context.Context, rows []store.Instance) error {
 				}
 				d.live.forget(r.ID)
 			}
-			return nil
+			return d.metersEnd(ctx, t, group)
 		})
 		if err != nil {
 			errs = append(errs, err)
@@ -352,7 +360,7 @@ func (d *Director) halt(ctx context.Context, rows []store.Instance, reason strin
 					return err
 				}
 			}
-			return nil
+			return d.metersPause(ctx, t, group)
 		})
 		if err != nil {
 			errs = append(errs, err)

@@ -122,6 +122,9 @@ func (d *Director) removeService(ctx context.Context, t *store.Tx, s store.Servi
 	if err != nil {
 		return err
 	}
+	if err := d.dropVolumes(ctx, t, s); err != nil {
+		return err
+	}
 	for _, v := range versions {
 		t.After(func() { d.dropBlob(v.SHA256) })
 	}

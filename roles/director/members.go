@@ -153,6 +153,9 @@ func (d *Director) desiredService(ctx context.Context, v store.View, s store.Ser
 	if w.Environment, err = d.environment(s, s.Environment); err != nil {
 		return w, err
 	}
+	if w.Volumes, err = volumesTold(ctx, v, s); err != nil {
+		return w, err
+	}
 	if w.Secrets, err = d.openSecretsOf(ctx, v, s); err != nil {
 		return w, err
 	}
@@ -199,8 +202,10 @@ func (d *Director) launchInstances(ctx context.Context, in *struct{ Body api.Lau
 		if active, err = t.Active(ctx, s.Application, s.ID); err != nil {
 			return err
 		}
-		rows, err = d.insertInstances(ctx, t, s, in.Body.Instances)
-		return err
+		if rows, err = d.insertInstances(ctx, t, s, in.Body.Instances); err != nil {
+			return err
+		}
+		return d.holdInstances(ctx, t, s, rows)
 	})
 	if err != nil || len(rows) == 0 {
 		return api.LaunchResult{Instances: []api.Instance{}}, err
@@ -259,6 +264,12 @@ func (d *Director) insertInstances(ctx context.Context, t *store.Tx, s store.Ser
 		}
 		row, err := t.InsertInstance(ctx, store.Instance{Instance: api.Instance{ID: e.ID, Application: s.Application, Service: s.ID, Cloud: s.Cloud, Parts: e.Parts, State: api.InstanceAsked}})
 		if err != nil {
+			return nil, err
+		}
+		if err := d.reserve(ctx, t, s, row, row.Parts); err != nil {
+			return nil, err
+		}
+		if err := d.inherit(ctx, t, s, row); err != nil {
 			return nil, err
 		}
 		rows = append(rows, row)

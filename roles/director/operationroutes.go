@@ -184,6 +184,13 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		return d.configureOrder(o.Application, o.Service, b), err
 	case serviceEnvironment:
 		return d.environmentAgain(o)
+	case serviceVolume:
+		var c volumeChange
+		err := read(&c)
+		if c.Do == volumeCreate { // the volume that could not be made is still being deleted, perhaps
+			c.Volume = newVolumeID(store.Service{Service: api.Service{Application: o.Application, ID: o.Service}})
+		}
+		return d.volumeOrder(o.Application, o.Service, c), err
 	case serviceSecret:
 		return d.secretAgain(o)
 	case serviceWeights:

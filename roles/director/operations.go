@@ -28,6 +28,7 @@ const (
 	serviceWeights     = "service.weights"
 	serviceStream      = "service.stream"
 	serviceSecret      = "service.secret"
+	serviceVolume      = "service.volume"
 )
 
 // limits of whole operations. The first start of a kind builds its image.
@@ -35,7 +36,7 @@ var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
-	serviceSecret: 10 * time.Minute,
+	serviceSecret: 10 * time.Minute, serviceVolume: 40 * time.Minute,
 }
 
 // snapshot is what a service was asked to be before an operation, and is put
@@ -86,6 +87,9 @@ func (d *Director) submit(ctx context.Context, o order) (api.Operation, error) {
 	p, key := httpapi.Who(ctx), httpapi.IdempotencyKey(ctx)
 	if o.actor == "" {
 		o.actor = p.User.Name
+	}
+	if o.parent == "" {
+		o.parent = parentOf(ctx)
 	}
 	var row store.Operation
 	var old bool
@@ -140,6 +144,17 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 			return row, err
 		}
 	}
+	if o.kind == serviceDelete || o.kind == applicationDelete { // whoever asked shall see what went with it
+		names, err := doomed(ctx, t, o.application, o.service)
+		if err != nil {
+			return row, err
+		}
+		if len(names) > 0 {
+			if row.Request, err = withVolumes(row.Request, names); err != nil {
+				return row, err
+			}
+		}
+	}
 	if o.service != 0 {
 		var weights map[string]map[string]int
 		if o.kind == serviceWeights {
@@ -162,8 +177,11 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 	}
 	t.Because(because(row))
 	done, err := o.change(ctx, t, &a, &s)
-	if err != nil || !done {
+	if err != nil {
 		return row, err
+	}
+	if !done {
+		return row, d.holdFor(ctx, t, o, a, s)
 	}
 	now := t.Now()
 	row.State, row.Progress, row.Started, row.Ended, row.Cancellable = api.OperationDone, 1, &now, &now, false
@@ -205,6 +223,13 @@ func (d *Director) inTheWay(ctx context.Context, t *store.Tx, o order) error {
 // settle makes the rows fit an operation that has just ended, in the
 // transaction that ends it.
 func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) error {
+	if err := d.settleRows(ctx, t, o); err != nil {
+		return err
+	}
+	return d.releaseIdle(ctx, t, o.Application)
+}
+
+func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operation) error {
 	now := t.Now()
 	o.Ended, o.Cancellable, o.Cancelling = &now, false, false
 	t.Because(because(*o))
@@ -224,6 +249,12 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 			return t.SaveOperation(ctx, *o)
 		}
 		return err
+	}
+	if o.Kind == serviceVolume { // it changed a volume; the service is as it was
+		if err := t.SaveOperation(ctx, *o); err != nil {
+			return err
+		}
+		return t.Tell(ctx, s.Application, s.ID)
 	}
 	var state api.State
 	var reason string

@@ -36,7 +36,7 @@ func (d *Director) routes() []httpapi.Route {
 		uploads                    = service + "/uploads"
 		upload                     = uploads + "/{upload}"
 	)
-	return []httpapi.Route{
+	list := []httpapi.Route{
 		httpapi.On(get, "/health", "health", httpapi.Public, short, "Is the director there?", d.health),
 		httpapi.On(get, "/version", "version", httpapi.Public, short, "What software answers", d.softwareVersion),
 		httpapi.On(get, "/ca", "ca", httpapi.Public, short, "The root certificate", d.rootCertificate),
@@ -50,6 +50,10 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(get, "/users/{user}", "user.get", httpapi.User, short, "One user", d.getUser),
 		httpapi.On(patch, "/users/{user}", "user.change", httpapi.User, short, "Change a user", d.changeUser),
 		httpapi.On(del, "/users/{user}", "user.delete", httpapi.Admin, short, "Delete a user without applications", d.deleteUser),
+		httpapi.On(get, "/users/{user}/account", "credit.account", httpapi.User, short, "What a user has and uses", d.account),
+		httpapi.On(get, "/users/{user}/ledger", "credit.ledger", httpapi.User, short, "A user's ledger, newest first", d.ledger),
+		httpapi.On(post, "/users/{user}/credit", "credit.grant", httpapi.Admin, short, "Give credits to a user, or take some", d.grantCredit),
+		httpapi.On(put, "/users/{user}/quota", "credit.quota", httpapi.Admin, short, "Bound what a user may have at a time", d.setQuota),
 		httpapi.On(get, "/tokens", "token.list", httpapi.User, short, "Your API tokens", d.tokens),
 		httpapi.On(post, "/tokens", "token.create", httpapi.User, short, "Make an API token", d.createToken).Status(http.StatusCreated),
 		httpapi.On(del, "/tokens/{id}", "token.delete", httpapi.User, short, "Revoke an API token", d.deleteToken),
@@ -140,12 +144,14 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, "/renew", "member.renew", httpapi.Renewing, short, "Renew a member's certificate", d.renew).Quiet(),
 		httpapi.On(get, "/manager/desired", "manager.desired", httpapi.Manager, poll, "What the director wants", d.desired),
 		httpapi.On(post, "/manager/launch", "manager.launch", httpapi.Manager, launch, "Start instances", d.launchInstances),
+		httpapi.On(post, "/manager/volumes", "manager.volumes", httpapi.Manager, action, "Give an instance the volumes that its parts need", d.giveVolumes),
 		httpapi.On(post, "/manager/terminate", "manager.terminate", httpapi.Manager, action, "End instances", d.terminateInstances),
 		httpapi.On(post, "/manager/report", "manager.report", httpapi.Manager, short, "What a manager observed", d.report).Quiet(),
 		httpapi.On(post, "/manager/measured", "manager.measured", httpapi.Manager, short, "What instances measured", d.measured).Quiet(),
 		httpapi.On(post, "/manager/operations/{id}", "manager.operation", httpapi.Manager, short, "How far an operation is", d.reportOperation).Quiet(),
 		httpapi.On(get, "/blobs/{sha256}", "blob.get", httpapi.Agent, transfer, "Code of the agent's service", d.blob),
 	}
+	return append(list, d.volumeRoutes()...)
 }
 
 type healthy struct {

@@ -90,6 +90,7 @@ func (d *Director) carryOut(ctx context.Context, run *operation.Run, o store.Ope
 func (d *Director) carriers() map[string]func(context.Context, *operation.Run, store.Operation) error {
 	return map[string]func(context.Context, *operation.Run, store.Operation) error{
 		serviceStream: d.carryStream,
+		serviceVolume: d.runVolume,
 	}
 }
 
@@ -349,7 +350,7 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 	if a.State == api.Init {
 		return t.Tell(ctx, a.ID, 0)
 	}
-	return t.MoveApplication(ctx, &a, api.Stopped, "stopped; everything is kept")
+	return t.MoveApplication(ctx, &a, api.Stopped, stoppedBecause(o))
 }
 
 func (d *Director) moveServices(ctx context.Context, t *store.Tx, application int64, next api.State, reason string, which func(store.Service) bool) error {

@@ -263,7 +263,11 @@ func (d *Director) configureOrder(application, service int64, patch map[string]j
 			if err != nil {
 				return false, err
 			}
+			before := s.Settings
 			if s.Settings, err = kind.MergeSettings(s.Settings, b); err != nil {
+				return false, err
+			}
+			if err := noShrink(ctx, t, kind, *s, before); err != nil {
 				return false, err
 			}
 			return d.adapt(ctx, t, a, s, "settings change")

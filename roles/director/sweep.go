@@ -34,7 +34,11 @@ func (d *Director) sweep(ctx context.Context) {
 		if err := d.sweepCloud(ctx, p, got); err != nil {
 			d.c.Log.Warn("cloud not swept", "cloud", p.name, "error", err)
 		}
+		if err := d.sweepVolumes(ctx, p); err != nil {
+			d.c.Log.Warn("volumes not swept", "cloud", p.name, "error", err)
+		}
 	}
+	d.deleteVolumes(ctx)
 }
 
 func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instance) error {

@@ -9,6 +9,7 @@ import (
 
 	"nutshell/roles/api"
 	"nutshell/roles/internal/rpc"
+	"nutshell/services"
 )
 
 const actTime = 2 * time.Minute
@@ -26,6 +27,16 @@ func (m *Manager) handler() http.Handler {
 			return api.ActResult{}, err
 		}
 		return s.half.Act(ctx, r.PathValue("action"), in.Args)
+	}))
+	mux.Handle("GET /v1/services/{id}/busy", rpc.Handle(10*time.Second, func(ctx context.Context, r *http.Request, _ struct{}) (struct{}, error) {
+		s, err := m.service(r.PathValue("id"))
+		if err != nil {
+			return struct{}{}, err
+		}
+		if b, ok := s.half.(services.Busy); ok {
+			return struct{}{}, b.Busy(ctx)
+		}
+		return struct{}{}, nil
 	}))
 	mux.Handle("GET /v1/services/{id}/instances/{instance}", rpc.Handle(10*time.Second, func(ctx context.Context, r *http.Request, _ struct{}) (api.AgentStatus, error) {
 		s, err := m.service(r.PathValue("id"))

@@ -108,6 +108,9 @@ func (t *Tx) DeleteInstance(ctx context.Context, i Instance) error {
 	if err != nil || n == 0 {
 		return err
 	}
+	if err := t.freeVolumes(ctx, i.ID); err != nil {
+		return err
+	}
 	if _, err := t.exec(ctx, `DELETE FROM secret WHERE used = 0 AND identity LIKE ? ESCAPE '\'`, `%/`+i.ID); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ CREATE TABLE volume (
 	bytes       INTEGER NOT NULL,
 	used        INTEGER NOT NULL,
 	instance    TEXT NOT NULL, -- that has it, or had it last
+	held        TEXT NOT NULL, -- parts of that instance
 	state       TEXT NOT NULL,
 	reason      TEXT NOT NULL,
 	snapshots   TEXT NOT NULL,
@@ -21,6 +22,7 @@ CREATE TABLE volume (
 	since       INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX volume_service ON volume (application, service);
+CREATE INDEX volume_instance ON volume (instance);
 CREATE UNIQUE INDEX volume_name ON volume (application, name) WHERE part = '' AND state <> 'leaving';
 
 -- Secrets of services, sealed.
@@ -86,13 +88,28 @@ CREATE TABLE ledger (
 	instance    TEXT NOT NULL
 );
 CREATE INDEX ledger_user ON ledger (user, id);
+INSERT INTO ledger (user, time, amount, balance, kind, reason, actor, application, service, instance)
+	SELECT id, unixepoch() * 1000000, credit, credit, 'grant', 'balance brought forward', 'nutshell', 0, 0, '' FROM user;
 
--- What each instance has cost so far: hours that are paid, counted from its start.
+-- What each instance has cost so far. began and paused are read from a clock
+-- that only goes while the machine does (meta credit_clock).
 CREATE TABLE charge (
-	instance TEXT PRIMARY KEY,
-	user     INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
-	began    INTEGER NOT NULL, -- 0: held, not started yet
-	hours    INTEGER NOT NULL
+	instance    TEXT PRIMARY KEY,
+	user        INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+	application INTEGER NOT NULL,
+	service     INTEGER NOT NULL,
+	began       INTEGER NOT NULL, -- 0: a credit is held for it, it has not started yet
+	paused      INTEGER NOT NULL, -- 0: it runs
+	hours       INTEGER NOT NULL  -- that are paid, counted from began
 ) WITHOUT ROWID;
 CREATE INDEX charge_user ON charge (user);
+
+-- Credits held for instances that were asked for and have no row yet.
+CREATE TABLE hold (
+	application INTEGER NOT NULL,
+	service     INTEGER NOT NULL, -- 0: the manager, -1: of an operation that makes the application
+	user        INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+	credits     INTEGER NOT NULL,
+	PRIMARY KEY (application, service)
+) WITHOUT ROWID;
 ALTER TABLE user ADD COLUMN quota TEXT NOT NULL DEFAULT '{}';
