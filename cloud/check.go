@@ -50,7 +50,60 @@ func (s Spec) Check() error {
 			return fmt.Errorf("%w: layer %q is not an absolute directory", ErrInvalid, l)
 		}
 	}
+	names, volumes := map[string]bool{}, map[string]bool{}
+	for _, m := range s.Volumes {
+		if err := errors.Join(CheckName(m.Volume), CheckMountName(m.Name)); err != nil {
+			return fmt.Errorf("volume %q: %w", m.Volume, err)
+		}
+		if names[m.Name] || volumes[m.Volume] {
+			return fmt.Errorf("%w: volume %s at %s: each volume and each name once", ErrInvalid, m.Volume, m.Name)
+		}
+		names[m.Name], volumes[m.Volume] = true, true
+	}
 	return nil
+}
+
+// The name becomes a directory in an instance.
+var goodMount = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+// CheckMountName refuses what cannot be a volume's name in an instance, or a
+// snapshot's.
+func CheckMountName(name string) error {
+	if !goodMount.MatchString(name) {
+		if len(name) > 40 {
+			name = name[:40] + "…"
+		}
+		return fmt.Errorf("%w: name %q: use 1 to 32 of A-Z, a-z, 0-9, _ and -", ErrInvalid, name)
+	}
+	return nil
+}
+
+// Sizes of volumes, in bytes. Below the least there is no room for a file
+// system's own books; above the greatest the file system has other rules.
+const (
+	MinVolume = 16 << 20
+	MaxVolume = 16 << 40
+)
+
+// CheckVolumeSize refuses sizes that no driver would accept.
+func CheckVolumeSize(bytes int64) error {
+	if bytes < MinVolume || bytes > MaxVolume {
+		return fmt.Errorf("%w: %d bytes: a volume has from 16 MiB to 16 TiB", ErrInvalid, bytes)
+	}
+	return nil
+}
+
+// Check refuses a volume that no driver would accept.
+func (v VolumeSpec) Check() error {
+	if err := CheckName(v.Name); err != nil {
+		return err
+	}
+	if v.Group != "" {
+		if err := CheckName(v.Group); err != nil {
+			return fmt.Errorf("group: %w", err)
+		}
+	}
+	return CheckVolumeSize(v.Bytes)
 }
 
 // Check refuses a configuration that lacks what every local driver needs, or

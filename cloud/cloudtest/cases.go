@@ -160,25 +160,31 @@ func (s *suite) reopen() {
 func (s *suite) kill() {
 	i := s.must(s.spec("web-1"))[0]
 	s.ask(i, "/write", "path", "kept", "text", "before the crash")
-	s.o.Kill(s.t, i)
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		got := s.find("web-1")
-		if got == nil {
-			s.t.Fatal("a killed instance is not listed")
-		}
-		if !got.Running {
-			break
-		}
-		if time.Now().After(end) {
-			s.t.Fatal("a killed instance is listed as running")
-		}
-	}
+	s.crash(i)
 	again := s.must(s.spec("web-1"))[0]
 	if again.Address != i.Address {
 		s.t.Errorf("address was %s, is %s", i.Address, again.Address)
 	}
 	if got := s.ask(again, "/read", "path", "kept"); got != "before the crash" {
 		s.t.Errorf("file after a crash = %q", got)
+	}
+}
+
+// crash ends an instance and waits until that is seen.
+func (s *suite) crash(i cloud.Instance) {
+	s.t.Helper()
+	s.o.Kill(s.t, i)
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) {
+		got := s.find(i.Name)
+		if got == nil {
+			s.t.Fatal("a killed instance is not listed")
+		}
+		if !got.Running {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatal("a killed instance is listed as running")
+		}
 	}
 }
 

@@ -64,6 +64,7 @@ type Guest struct {
 	Address string
 	Context []byte
 	Dir     string
+	Volumes string // the directory in which its volumes appear
 }
 
 // Main is the program of Program. Its arguments are those that drivers give
@@ -87,7 +88,7 @@ func Main(args []string) int {
 	told, err := os.ReadFile(args[3])
 	if err == nil {
 		fmt.Println("guest started")
-		g := Guest{Address: os.Getenv("NUTSHELL_ADDRESS"), Context: told, Dir: args[5]}
+		g := Guest{Address: os.Getenv("NUTSHELL_ADDRESS"), Context: told, Dir: args[5], Volumes: os.Getenv("NUTSHELL_VOLUMES")}
 		err = g.Serve(ctx)
 	}
 	if err != nil {
@@ -173,11 +174,16 @@ func (g Guest) handler() http.Handler {
 	})
 	answer("GET /spin", func(r *http.Request) (string, error) { return spin(r.FormValue("time")) })
 	answer("GET /spawn", func(r *http.Request) (string, error) { return spawn(r.FormValue("count")) })
+	g.volumeAnswers(answer)
 	return mux
 }
 
-// path is below the guest's directory unless it is absolute.
+// path is below the guest's directory unless it is absolute, or begins with
+// @ for the directory of its volumes.
 func (g Guest) path(p string) string {
+	if rest, ok := strings.CutPrefix(p, "@"); ok {
+		return filepath.Join(g.Volumes, rest)
+	}
 	if filepath.IsAbs(p) {
 		return p
 	}

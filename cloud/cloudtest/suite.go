@@ -29,6 +29,7 @@ type Options struct {
 	Tags     map[string]string // that the driver adds to those of the spec
 	Isolated bool              // groups do not reach each other
 	Limited  bool              // memory, processor and process limits hold
+	Sized    bool              // sizes of volumes hold
 	// Kill ends the first process of an instance as a crash would.
 	Kill func(t *testing.T, i cloud.Instance)
 	// Leftovers tells what is left on this machine after the last instance
@@ -69,6 +70,18 @@ func Run(t *testing.T, open Open, o Options) {
 		{"boot-log-is-kept", false, (*suite).bootLog},
 		{"groups-are-apart", !o.Isolated, (*suite).isolation},
 		{"limits-hold", !o.Limited, (*suite).limits},
+		{"volume-outlives-its-instance", false, (*suite).volumeOutlives},
+		{"volume-comes-and-goes-while-the-instance-runs", false, (*suite).volumeComesAndGoes},
+		{"volume-of-a-stopped-instance", false, (*suite).volumeStopped},
+		{"volume-with-open-files-stays", false, (*suite).volumeOpenFiles},
+		{"volume-has-one-holder", false, (*suite).volumeOneHolder},
+		{"volumes-after-a-crash-of-the-instance", o.Kill == nil, (*suite).volumeCrash},
+		{"volumes-of-a-reopened-driver", false, (*suite).volumeReopen},
+		{"volume-grows-while-in-use", false, (*suite).volumeGrows},
+		{"full-volume-harms-nobody", !o.Sized, (*suite).volumeFull},
+		{"volume-names-and-sizes", false, (*suite).volumeNames},
+		{"volume-is-deleted", false, (*suite).volumeDeleted},
+		{"volume-snapshots", false, (*suite).volumeSnapshots},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.skip {
@@ -120,6 +133,7 @@ func (s *suite) clean() {
 	if list, err := s.d.List(ctx); err != nil || len(list) > 0 {
 		s.t.Errorf("List after Terminate = %v, %v", list, err)
 	}
+	s.cleanVolumes(ctx)
 	if c, ok := s.d.(cloud.Closer); ok {
 		if err := c.Close(ctx); err != nil {
 			s.t.Errorf("Close: %v", err)

@@ -80,7 +80,7 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 	}
 	// Daemons of an instance may run as other users when Nutshell is root, so
 	// directories can be entered; the context is for its owner only.
-	for _, sub := range []string{filepath.Join("etc", "nutshell"), "var"} {
+	for _, sub := range []string{filepath.Join("etc", "nutshell"), "var", "volumes"} {
 		if err := os.MkdirAll(filepath.Join(fresh, sub), 0o755); err != nil {
 			return record{}, err
 		}
@@ -162,6 +162,7 @@ func (d *driver) environment(r record) []string {
 		"HOME=" + filepath.Join(d.dir(r.Name), "var"),
 		"LANG=C.UTF-8",
 		"NUTSHELL_ADDRESS=" + r.Address,
+		"NUTSHELL_VOLUMES=" + d.mountDir(r.Name),
 		instanceEnv + r.Name,
 		markEnv + d.mark(),
 	}

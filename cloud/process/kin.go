@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,11 +72,11 @@ func (d *driver) kill(ctx context.Context, r record) error {
 
 // kin finds the living processes of the instance: its leader's session and
 // group, those that bear our marks in their environment, those that work
-// below its directory, and the descendants of all these. Several signs are
+// below its directory or in its volumes, and the descendants of all these. Several signs are
 // needed since daemons leave the session, and nginx overwrites its
 // environment with its title.
 func (d *driver) kin(r record, leader cloud.Process) []cloud.Process {
-	all := processes()
+	all, dirs := processes(), append(d.volumeDirs(r.Name), d.dir(r.Name))
 	own := map[int]bool{} // we and our ancestors are never meant
 	for pid := os.Getpid(); pid > 0 && !own[pid]; pid = all[pid].Parent {
 		own[pid] = true
@@ -90,7 +91,7 @@ func (d *driver) kin(r record, leader cloud.Process) []cloud.Process {
 		if own[pid] {
 			continue
 		}
-		if session > 0 && (s.Session == session || s.Group == session) || d.marked(pid, r.Name) || d.worksIn(pid, s, d.dir(r.Name)) {
+		if session > 0 && (s.Session == session || s.Group == session) || d.marked(pid, r.Name) || slices.ContainsFunc(dirs, func(dir string) bool { return d.worksIn(pid, s, dir) }) {
 			found[pid] = true
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"nutshell/cloud"
+	"nutshell/cloud/shelf"
 )
 
 // driver keeps nothing in memory that the directory does not tell.
@@ -25,6 +26,7 @@ type driver struct {
 	c     cloud.Config
 	log   *slog.Logger
 	names cloud.Names
+	shelf *shelf.Shelf
 
 	mu       sync.Mutex
 	reserved map[string]bool // addresses of instances whose records are being written
@@ -36,7 +38,9 @@ func New(c cloud.Config) (cloud.Driver, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	return &driver{c: c, log: c.Log.With("cloud", c.Name), reserved: map[string]bool{}}, nil
+	d := &driver{c: c, log: c.Log.With("cloud", c.Name), reserved: map[string]bool{}}
+	d.shelf = d.openShelf()
+	return d, nil
 }
 
 // Launch starts the specs' processes at once.
@@ -71,10 +75,7 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	defer unlock()
 	r, err := d.load(s.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		if r, err = d.create(s); err != nil {
-			return cloud.Instance{}, err
-		}
-		return d.start(r)
+		return d.launchNew(ctx, s)
 	}
 	if err != nil {
 		return cloud.Instance{}, err
@@ -96,8 +97,26 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	if err := d.renew(&r, s); err != nil {
 		return cloud.Instance{}, err
 	}
+	if err := d.shelf.Arrange(ctx, holder(r), s.Volumes); err != nil {
+		return cloud.Instance{}, err
+	}
 	return d.start(r)
 }
+
+// launchNew leaves nothing when the instance cannot have its volumes.
+func (d *driver) launchNew(ctx context.Context, s cloud.Spec) (cloud.Instance, error) {
+	r, err := d.create(s)
+	if err != nil {
+		return cloud.Instance{}, err
+	}
+	if err := d.shelf.Arrange(ctx, holder(r), s.Volumes); err != nil {
+		undo := context.WithoutCancel(ctx)
+		return cloud.Instance{}, errors.Join(err, d.shelf.Release(undo, r.Name), d.discard(r.Name))
+	}
+	return d.start(r)
+}
+
+func holder(r record) shelf.Holder { return shelf.Holder{Name: r.Name, Group: r.Group} }
 
 // Terminate ends the instances and removes their directories.
 func (d *driver) Terminate(ctx context.Context, ids []string) error {
@@ -129,6 +148,16 @@ func (d *driver) terminate(ctx context.Context, id string) error {
 	if err := d.stop(ctx, r); err != nil {
 		return err
 	}
+	// Should a program that is not the instance's have a file of a volume open,
+	// the volume is free all the same when the instance is gone.
+	if err := d.shelf.Release(ctx, id); err != nil && !errors.Is(err, cloud.ErrInUse) {
+		return err
+	}
+	return d.discard(id)
+}
+
+// discard removes an instance's directory.
+func (d *driver) discard(id string) error {
 	// Renamed first: half a directory must not be found as an instance.
 	gone := filepath.Join(d.c.Dir, gonePrefix+id)
 	if err := os.RemoveAll(gone); err != nil {
@@ -214,6 +243,7 @@ func (d *driver) BootLog(_ context.Context, id string) (io.ReadCloser, error) {
 // an instance's directory.
 func (d *driver) tidy() {
 	d.sweep.Do(func() {
+		d.shelf.Tidy()
 		entries, err := os.ReadDir(d.c.Dir)
 		if err != nil {
 			return // the next order says why

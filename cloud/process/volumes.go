@@ -1,0 +1,228 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"nutshell/cloud"
+	"nutshell/cloud/shelf"
+)
+
+// A volume is a directory that appears in an instance by a symbolic link. Its
+// size is not enforced: an ordinary user has no means to.
+
+// volumesDir is no instance's name.
+const volumesDir = ".volumes"
+
+func (d *driver) openShelf() *shelf.Shelf {
+	return shelf.New(shelf.Config{
+		Dir: filepath.Join(d.c.Dir, volumesDir), Installation: d.c.Installation, Log: d.log,
+		Keeper: keeper{shelf.NewTrees(), d},
+		Exists: func(instance string) bool { _, err := os.Stat(d.recordFile(instance)); return err == nil },
+		Notes:  func(string) map[string]string { return map[string]string{"size": "not enforced"} },
+	})
+}
+
+// CreateVolume makes a volume, or returns the one that has the name.
+func (d *driver) CreateVolume(ctx context.Context, v cloud.VolumeSpec) (cloud.Volume, error) {
+	d.tidy()
+	return d.shelf.Create(ctx, v)
+}
+
+// ListVolumes returns all volumes, by name.
+func (d *driver) ListVolumes(ctx context.Context) ([]cloud.Volume, error) {
+	d.tidy()
+	return d.shelf.List(ctx)
+}
+
+// DeleteVolume removes a volume that no instance has.
+func (d *driver) DeleteVolume(ctx context.Context, id string) error {
+	d.tidy()
+	return d.shelf.Delete(ctx, id)
+}
+
+// GrowVolume notes the new size, as it is not enforced.
+func (d *driver) GrowVolume(ctx context.Context, id string, bytes int64) error {
+	d.tidy()
+	return d.shelf.Grow(ctx, id, bytes)
+}
+
+// Attach gives a volume to an instance.
+func (d *driver) Attach(ctx context.Context, volume, instance, name string) error {
+	d.tidy()
+	if err := cloud.CheckName(instance); err != nil {
+		return err
+	}
+	unlock, err := d.names.Lock(ctx, instance)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := d.load(instance)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: attach volume %.40s: there is no instance %s", cloud.ErrInvalid, volume, instance)
+	}
+	if err != nil {
+		return err
+	}
+	return d.shelf.Attach(ctx, volume, shelf.Holder{Name: instance, Group: r.Group}, name)
+}
+
+// Detach takes a volume from the instance that has it.
+func (d *driver) Detach(ctx context.Context, volume string) error {
+	d.tidy()
+	instance, err := d.shelf.Holder(volume)
+	if err != nil || instance == "" {
+		return err
+	}
+	unlock, err := d.names.Lock(ctx, instance)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return d.shelf.Detach(ctx, volume, instance)
+}
+
+// Snapshot keeps what a volume holds, while no program uses it.
+func (d *driver) Snapshot(ctx context.Context, volume, name string) (cloud.Snapshot, error) {
+	d.tidy()
+	return d.shelf.Snapshot(ctx, volume, name)
+}
+
+// ListSnapshots lists a volume's snapshots, oldest first.
+func (d *driver) ListSnapshots(ctx context.Context, volume string) ([]cloud.Snapshot, error) {
+	d.tidy()
+	return d.shelf.Snapshots(ctx, volume)
+}
+
+// RestoreSnapshot brings back what a snapshot kept.
+func (d *driver) RestoreSnapshot(ctx context.Context, volume, name string) error {
+	d.tidy()
+	return d.shelf.Restore(ctx, volume, name)
+}
+
+// DeleteSnapshot removes a snapshot.
+func (d *driver) DeleteSnapshot(ctx context.Context, volume, name string) error {
+	d.tidy()
+	return d.shelf.DeleteSnapshot(ctx, volume, name)
+}
+
+// keeper adds to trees how they appear in instances, and who uses them.
+type keeper struct {
+	*shelf.Trees
+	d *driver
+}
+
+func (d *driver) mountDir(instance string) string { return filepath.Join(d.dir(instance), "volumes") }
+
+// Show makes the link, also in an instance that does not run.
+func (k keeper) Show(_ context.Context, r shelf.Record) error {
+	dir := k.d.mountDir(r.Holder)
+	link, data := filepath.Join(dir, r.Mount), shelf.Data(r)
+	if to, err := os.Readlink(link); err == nil && to == data {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	// A link of a directory that was moved, or an empty directory, makes way;
+	// what somebody stored there does not.
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is in the way: %w", link, err)
+	}
+	return os.Symlink(data, link)
+}
+
+// Hide removes the link when no program uses the data.
+func (k keeper) Hide(ctx context.Context, r shelf.Record) error {
+	if err := k.Idle(ctx, r); err != nil {
+		return err
+	}
+	link := filepath.Join(k.d.mountDir(r.Holder), r.Mount)
+	if to, err := os.Readlink(link); err != nil || to != shelf.Data(r) {
+		return nil // not there already
+	}
+	return os.Remove(link)
+}
+
+// Idle looks for programs that use the data.
+func (k keeper) Idle(_ context.Context, r shelf.Record) error {
+	if users := usersOf(shelf.Data(r)); len(users) > 0 {
+		return fmt.Errorf("%w: processes %v have files of volume %s open", cloud.ErrInUse, users, r.Name)
+	}
+	return nil
+}
+
+// Copy wants the volume at rest: file after file is copied, and what programs
+// write meanwhile would be half in it.
+func (k keeper) Copy(ctx context.Context, r shelf.Record, to string) (int64, error) {
+	if r.Holder != "" {
+		i, err := k.d.load(r.Holder)
+		if err != nil {
+			return 0, err
+		}
+		if k.d.leader(i).Alive() {
+			return 0, fmt.Errorf("%w: instance %s runs: stop it, or detach the volume", cloud.ErrInUse, r.Holder)
+		}
+	}
+	if err := k.Idle(ctx, r); err != nil {
+		return 0, err
+	}
+	return k.Trees.Copy(ctx, r, to)
+}
+
+// usersOf finds the processes that have something below dir open, mapped, or
+// as their working directory. Those of other users are seen by root only.
+func usersOf(dir string) (pids []int) {
+	within := func(path string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+	for pid := range processes() {
+		// We ourselves look into volumes to add up sizes.
+		if pid != os.Getpid() && usesAny(pid, within) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func usesAny(pid int, within func(string) bool) bool {
+	links := []string{procPath(pid, "cwd"), procPath(pid, "exe")}
+	if fds, err := os.ReadDir(procPath(pid, "fd")); err == nil {
+		for _, fd := range fds {
+			links = append(links, procPath(pid, "fd", fd.Name()))
+		}
+	}
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil && within(to) {
+			return true
+		}
+	}
+	maps, err := os.ReadFile(procPath(pid, "maps"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(maps)) {
+		// Address, rights, offset, device and inode stand before the path.
+		if at := strings.IndexByte(line, '/'); at > 0 && within(strings.TrimSuffix(line[at:], "\n")) {
+			return true
+		}
+	}
+	return false
+}
+
+// volumeDirs are where an instance stores beside its own directory.
+func (d *driver) volumeDirs(instance string) []string {
+	held, err := d.shelf.Held(instance)
+	if err != nil {
+		d.log.Warn("volumes not readable", "instance", instance, "error", err)
+	}
+	dirs := make([]string, 0, len(held))
+	for _, r := range held {
+		dirs = append(dirs, shelf.Data(r))
+	}
+	return dirs
+}
