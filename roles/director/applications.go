@@ -73,6 +73,9 @@ func (d *Director) createApplication(ctx context.Context, in *struct{ Body api.C
 	who := httpapi.Who(ctx).User
 	a := store.Application{OwnerID: who.ID, Application: api.Application{Name: in.Body.Name, Owner: who.Name, State: api.Init, Desired: api.GoalStopped, Cloud: p.name, Reason: "created"}}
 	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if err := d.roomFor(ctx, t, a.OwnerID, api.Quota{Applications: 1}); err != nil {
+			return err
+		}
 		a, err = t.InsertApplication(ctx, a)
 		return err
 	})

@@ -150,6 +150,7 @@ func (l *Listening) Serve(ctx context.Context) error {
 		if err := d.adopt(ctx); err != nil {
 			d.c.Log.Error("not all instances were started again, the sweep tries again", "error", err)
 		}
+		d.goWork(d.keepAccounts) // after what was found again: what does not run does not pay
 		d.supervise(ctx)
 	})
 	d.c.Log.Info("director listens", "addresses", l.Addresses(), "installation", d.installation)

@@ -109,8 +109,8 @@ func (d *Director) createUser(ctx context.Context, in *struct{ Body api.CreateUs
 	}
 	u := store.User{User: api.User{Name: b.Name, Email: b.Email, FirstName: b.FirstName, LastName: b.LastName, Affiliation: b.Affiliation, Admin: b.Admin, Credit: firstCredit}}
 	if b.Credit != nil {
-		if *b.Credit < 0 {
-			return api.User{}, &api.Error{Code: api.CodeInvalid, Message: "credit cannot be negative", Fields: []string{"credit"}}
+		if *b.Credit < 0 || *b.Credit > mostCredit {
+			return api.User{}, &api.Error{Code: api.CodeInvalid, Message: "credit cannot be negative, nor beyond all bounds", Fields: []string{"credit"}}
 		}
 		u.Credit = *b.Credit
 	}
@@ -204,8 +204,11 @@ func (d *Director) applyUser(ctx context.Context, t *store.Tx, u *store.User, b 
 	if err := checkEmail(u.Email); err != nil {
 		return err
 	}
-	if b.AddCredit != nil {
-		u.Credit = max(0, u.Credit+*b.AddCredit)
+	if b.AddCredit != nil && *b.AddCredit != 0 {
+		var err error
+		if u.Credit, err = d.grant(ctx, t, u.ID, api.Grant{Amount: *b.AddCredit}); err != nil {
+			return err
+		}
 	}
 	if b.Admin != nil && *b.Admin != u.Admin {
 		if !*b.Admin {

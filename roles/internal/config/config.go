@@ -24,6 +24,8 @@ type Config struct {
 	DefaultCloud string   `key:"default_cloud" help:"cloud of applications that name none; the first one if empty"`
 	Limits       Limits   `key:"limits"`
 	Upload       Upload   `key:"upload"`
+	Credit       Credit   `key:"credit"`
+	Quota        Quota    `key:"quota"`
 	Git          Git      `key:"git"`
 	Edge         Edge     `key:"edge"`
 	Metrics      Metrics  `key:"metrics"`
@@ -48,6 +50,19 @@ type Limits struct {
 	AgentCPU                int  `key:"agent_cpu" default:"0" help:"percent of one core that an agent's instance may use, 0 for no limit"`
 	AgentProcesses          int  `key:"agent_processes" default:"512" help:"processes in an agent's instance, 0 for no limit"`
 	InstancesPerApplication int  `key:"instances_per_application" default:"64" help:"instances that one application may have"`
+}
+
+// Credit says what becomes of users whose credit is used up.
+type Credit struct {
+	Enforce string `key:"enforce" default:"users" help:"whose applications stop when the credit is used up: users (all but administrators), everybody or nobody"`
+}
+
+// Quota bounds what one user may have who has no quota of their own.
+// Administrators are not bound by it.
+type Quota struct {
+	Applications int  `key:"applications" default:"0" help:"applications that a user may have, 0 for no bound"`
+	Instances    int  `key:"instances" default:"0" help:"instances that a user may have started, managers included, 0 for no bound"`
+	VolumeBytes  Size `key:"volume_bytes" default:"0" help:"sum of the sizes of a user's volumes, 0 for no bound"`
 }
 
 // Upload bounds what users send.

@@ -41,9 +41,12 @@ func (v View) User(ctx context.Context, ref string) (User, error) {
 	return one(list, err, func() error { return api.NotFoundf("there is no user %s", api.Shorten(ref)) })
 }
 
-// InsertUser stores a new user and returns it with its id.
+// InsertUser stores a new user and returns it with its id. The credits that it
+// begins with are the first line of its ledger.
 func (t *Tx) InsertUser(ctx context.Context, u User) (User, error) {
 	u.Created = t.now
+	first := u.Credit
+	u.Credit = 0
 	err := t.tx.QueryRowContext(ctx, `INSERT INTO user (name, email, password, first_name, last_name, affiliation, admin, credit, created)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 		u.Name, u.Email, u.Password, u.FirstName, u.LastName, u.Affiliation, u.Admin, u.Credit, micros(u.Created)).Scan(&u.ID)
@@ -53,13 +56,17 @@ func (t *Tx) InsertUser(ctx context.Context, u User) (User, error) {
 	if err != nil {
 		return u, err
 	}
-	return u, t.event(ctx, "user", u.ID, 0, 0, u.Name, u.User)
+	if first == 0 {
+		return u, t.event(ctx, "user", u.ID, 0, 0, u.Name, u.User)
+	}
+	u.Credit, err = t.Enter(ctx, u.ID, api.LedgerEntry{Amount: first, Kind: "grant", Reason: "to begin with", Actor: "nutshell"})
+	return u, err
 }
 
-// SaveUser stores a changed user.
+// SaveUser stores a changed user. Credits are changed by Enter only.
 func (t *Tx) SaveUser(ctx context.Context, u User) error {
-	_, err := t.exec(ctx, `UPDATE user SET email = ?, password = ?, first_name = ?, last_name = ?, affiliation = ?, admin = ?, credit = ? WHERE id = ?`,
-		u.Email, u.Password, u.FirstName, u.LastName, u.Affiliation, u.Admin, u.Credit, u.ID)
+	_, err := t.exec(ctx, `UPDATE user SET email = ?, password = ?, first_name = ?, last_name = ?, affiliation = ?, admin = ? WHERE id = ?`,
+		u.Email, u.Password, u.FirstName, u.LastName, u.Affiliation, u.Admin, u.ID)
 	if isUnique(err) {
 		return &api.Error{Code: api.CodeConflict, Op: "change", Object: "user " + u.Name, Message: "the e-mail address is taken"}
 	}
