@@ -127,7 +127,7 @@ func (a *agent) change(f func()) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomic(a.stateFile(), b)
+	return writeAtomic(a.stateFile(), b, 0o644)
 }
 
 // Apply implements services.Agent: a new version is set up by init.sh before
@@ -153,15 +153,19 @@ func (a *agent) Apply(ctx context.Context, c api.AgentConfig) error {
 		return err
 	}
 	if old, err := os.ReadFile(a.agents); err != nil || string(old) != string(b)+"\n" {
-		if err := writeAtomic(a.agents, append(b, '\n')); err != nil {
+		if err := writeAtomic(a.agents, append(b, '\n'), 0o644); err != nil {
 			return err
 		}
+	}
+	if err := a.tellBindings(c.Bindings); err != nil {
+		return err
 	}
 	a.mu.Lock()
 	a.users = nil
 	for _, v := range c.Environment {
 		a.users = append(a.users, v.Name+"="+v.Value)
 	}
+	a.users = append(a.users, volumeVariables(c.Volumes)...)
 	a.mu.Unlock()
 	if err := a.adopt(c.Code[0].ID, c.Instance.Parts[0], conf.Members); err != nil {
 		return err
@@ -265,7 +269,7 @@ func (a *agent) environment() []string {
 	}
 	env := append([]string{"LANG=C.UTF-8"}, a.users...) // of two with one name the last counts
 	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME="+a.runner.home, "MY_IP="+a.m.Address(),
-		"MY_ROLE="+a.s.Role, "MASTER_IP="+masterIP, "AGENTS_JSON="+a.agents, "AGENT_ID="+self)
+		"MY_ROLE="+a.s.Role, "MASTER_IP="+masterIP, "AGENTS_JSON="+a.agents, "BINDINGS_JSON="+a.bindings(), "AGENT_ID="+self)
 }
 
 // finished notes how a script ended, and starts what waited for it.
@@ -350,8 +354,8 @@ func (a *agent) settled(ctx context.Context, name string) error {
 	}
 }
 
-func writeAtomic(path string, b []byte) error {
-	if err := os.WriteFile(path+".new", b, 0o644); err != nil { //nolint:gosec // scripts read it
+func writeAtomic(path string, b []byte, mode os.FileMode) error {
+	if err := os.WriteFile(path+".new", b, mode); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)

@@ -55,6 +55,7 @@ func Kind() services.Kind {
 		},
 		Code:        api.CodeRules{Accepts: true, Help: "an archive with init.sh, notify.sh, run.sh, interrupt.sh and cleanup.sh at its top; each may be missing"},
 		DefaultCode: code,
+		Volumes:     true,
 		Manager:     func(h services.Host) services.Manager { return &manager{host: h} },
 		Agent:       func(m services.Machine) services.Agent { return newAgent(m) },
 	}

@@ -215,6 +215,9 @@ func (m *manager) execute(ctx context.Context, action, script string, args []str
 		return api.ActResult{}, &api.Error{Code: api.CodeConflict, Op: action, Message: "the service is being changed", Hint: "wait until the change is done"}
 	}
 	defer m.busy.Unlock()
+	if err := changing(m.host.Service().Volumes, action); err != nil {
+		return api.ActResult{}, err
+	}
 	list := m.host.Instances()
 	o := order{Token: api.NewID(12), Script: script, Args: args}
 	release := func() {
