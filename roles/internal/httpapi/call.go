@@ -72,6 +72,12 @@ func Who(ctx context.Context) Principal {
 	return Principal{}
 }
 
+// As makes ctx that of a request by p, for long work that goes on as the user
+// who asked for it. body may be nil.
+func As(ctx context.Context, p Principal, body io.Reader) context.Context {
+	return context.WithValue(ctx, callKey{}, &call{Principal: p, body: body})
+}
+
 // Remote is the address that the request came from.
 func Remote(ctx context.Context) string {
 	if c := callOf(ctx); c != nil {
