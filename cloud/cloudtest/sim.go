@@ -26,10 +26,17 @@ type Sim struct {
 	Boot func(ctx context.Context, s cloud.Spec, address string)
 	// Address gives the n-th instance its address; nil: 127.250.x.y.
 	Address func(n int) string
+	Disk    int64 // most bytes that all volumes may have together; 0: no limit
+	// Media is where volumes appear, each at INSTANCE/NAME; empty: they are
+	// known, and hold nothing.
+	Media string
+	// LiveSnapshots says that a volume need not be detached for one.
+	LiveSnapshots bool
 
-	mu    sync.Mutex
-	guest map[string]*guest
-	made  int
+	mu      sync.Mutex
+	guest   map[string]*guest
+	volumes map[string]*simVolume
+	made    int
 }
 
 type guest struct {
@@ -104,6 +111,12 @@ func (s *Sim) launch(spec cloud.Spec) (cloud.Instance, error) {
 		}
 		s.guest[spec.Name] = g
 	}
+	if err := s.arrange(g.inst, spec.Volumes); err != nil {
+		if !ok {
+			delete(s.guest, spec.Name)
+		}
+		return cloud.Instance{}, err
+	}
 	s.boot(g, spec)
 	return g.instance(), nil
 }
@@ -148,7 +161,15 @@ func (s *Sim) end(ctx context.Context, ids []string, forget bool) error {
 		g.stop()
 		<-g.done
 	}
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, g := range leaving {
+		if _, again := s.guest[g.inst.Name]; forget && !again {
+			errs = append(errs, s.release(g.inst.Name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // List returns the instances by name.

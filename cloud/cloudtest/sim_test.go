@@ -18,9 +18,11 @@ func TestSim(t *testing.T) {
 	open := func(t *testing.T, dir string) cloud.Driver {
 		if sims[dir] == nil {
 			block++
+			media := filepath.Join(dir, "media")
 			sims[dir] = &cloudtest.Sim{
+				Media: media, Disk: 1 << 30, LiveSnapshots: block%2 == 0,
 				Boot: func(ctx context.Context, s cloud.Spec, address string) {
-					g := cloudtest.Guest{Address: address, Context: s.Context, Dir: filepath.Join(boxes, filepath.Base(filepath.Dir(dir)), s.Name, address)}
+					g := cloudtest.Guest{Address: address, Context: s.Context, Dir: filepath.Join(boxes, filepath.Base(filepath.Dir(dir)), s.Name, address), Volumes: filepath.Join(media, s.Name)}
 					if err := g.Serve(ctx); err != nil {
 						t.Errorf("guest %s: %v", s.Name, err)
 					}
