@@ -127,6 +127,7 @@ type Director struct {
 	known      sync.Map                           // passwords that were right a moment ago
 	strays     sync.Map                           // volumes without a row that the log has told of, and "missing" ones of rows
 	streams    sync.Map                           // files on their way to services
+	backups    *backups
 }
 
 // New opens the data directory and everything in it. It starts nothing.
@@ -168,6 +169,9 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	if err := d.openSecrets(ctx); err != nil {
+		return err
+	}
+	if err := d.openBackups(ctx); err != nil {
 		return err
 	}
 	if err := d.openCredit(ctx); err != nil {

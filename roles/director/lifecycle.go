@@ -31,8 +31,14 @@ func (d *Director) stopService(ctx context.Context, in *ServicePath) (api.Operat
 	return d.onService(ctx, *in, d.stopServiceOrder)
 }
 
-func (d *Director) deleteService(ctx context.Context, in *ServicePath) (api.Operation, error) {
-	return d.onService(ctx, *in, d.deleteServiceOrder)
+func (d *Director) deleteService(ctx context.Context, in *struct {
+	ServicePath
+	Backup bool `query:"backup" doc:"take a last backup first, and delete nothing if that fails"`
+}) (api.Operation, error) {
+	if in.Backup {
+		return d.onService(ctx, in.ServicePath, d.retireOrder)
+	}
+	return d.onService(ctx, in.ServicePath, d.deleteServiceOrder)
 }
 
 func (d *Director) startServiceOrder(application, service int64, b api.Start) order {

@@ -193,6 +193,8 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		return d.volumeOrder(o.Application, o.Service, c), err
 	case serviceSecret:
 		return d.secretAgain(o)
+	case serviceBackup, serviceVerify, serviceRestore, serviceRetire:
+		return d.backupAgain(o)
 	case serviceWeights:
 		var b api.Weights
 		err := read(&b)

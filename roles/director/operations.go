@@ -29,6 +29,10 @@ const (
 	serviceStream      = "service.stream"
 	serviceSecret      = "service.secret"
 	serviceVolume      = "service.volume"
+	serviceBackup      = "service.backup"
+	serviceVerify      = "service.verify"
+	serviceRestore     = "service.restore"
+	serviceRetire      = "service.retire" // a last backup, then deletion
 )
 
 // limits of whole operations. The first start of a kind builds its image.
@@ -36,7 +40,7 @@ var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
-	serviceSecret: 10 * time.Minute, serviceVolume: 40 * time.Minute,
+	serviceSecret: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,
 }
 
 // snapshot is what a service was asked to be before an operation, and is put
@@ -144,7 +148,7 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 			return row, err
 		}
 	}
-	if o.kind == serviceDelete || o.kind == applicationDelete { // whoever asked shall see what went with it
+	if o.kind == serviceDelete || o.kind == serviceRetire || o.kind == applicationDelete { // whoever asked shall see what went with it
 		names, err := doomed(ctx, t, o.application, o.service)
 		if err != nil {
 			return row, err
@@ -261,7 +265,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 	if o.State == api.OperationDone {
 		reason = "serves"
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,
-			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running}[o.Kind]
+			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running, serviceRestore: api.Running}[o.Kind]
 		if s.Desired == api.GoalStopped {
 			state, reason = api.Stopped, "stopped"
 		}
@@ -275,7 +279,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 	if err := t.SaveOperation(ctx, *o); err != nil {
 		return err
 	}
-	if o.Kind == serviceDelete && o.State == api.OperationDone {
+	if (o.Kind == serviceDelete || o.Kind == serviceRetire) && o.State == api.OperationDone {
 		return d.removeService(ctx, t, s)
 	}
 	if err := t.SaveService(ctx, s); err != nil {

@@ -15,6 +15,7 @@ func (d *Director) report(ctx context.Context, in *struct{ Body []api.Report }) 
 	id := httpapi.Who(ctx).Identity
 	d.live.hear(id.Name, d.c.Now())
 	for _, r := range in.Body {
+		d.backups.heard(id.Application, r, d.c.Now())
 		for _, i := range r.Instances {
 			d.live.measure(i.ID, i.Figures)
 		}

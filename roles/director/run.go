@@ -91,6 +91,7 @@ func (d *Director) carriers() map[string]func(context.Context, *operation.Run, s
 	return map[string]func(context.Context, *operation.Run, store.Operation) error{
 		serviceStream: d.carryStream,
 		serviceVolume: d.runVolume,
+		serviceBackup: d.runBackup, serviceVerify: d.runVerify, serviceRestore: d.runRestore, serviceRetire: d.runRetire,
 	}
 }
 

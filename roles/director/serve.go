@@ -146,6 +146,7 @@ func (l *Listening) Serve(ctx context.Context) error {
 		}
 	})
 	d.goWork(d.measureEdge)
+	d.goWork(d.keepTaking)
 	d.goWork(func(ctx context.Context) {
 		if err := d.adopt(ctx); err != nil {
 			d.c.Log.Error("not all instances were started again, the sweep tries again", "error", err)

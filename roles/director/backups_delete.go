@@ -1,0 +1,83 @@
+package director
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/operation"
+	"nutshell/roles/internal/store"
+)
+
+// retireOrder deletes a service after a last backup of it.
+func (d *Director) retireOrder(application, service int64) order {
+	r := backupRequest{Backup: api.NewID(16), Why: backupLast}
+	return order{kind: serviceRetire, title: "back up and delete service", application: application, service: service, request: r,
+		change: func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (bool, error) {
+			if _, err := d.backedUp(*a, *s, "back up"); err != nil {
+				return false, err
+			}
+			if err := d.canStream(*a, *s, "back up"); err != nil {
+				return false, err
+			}
+			return false, t.InsertBackup(ctx, backupRow(*a, *s, r, t.Now()))
+		}}
+}
+
+// runRetire deletes only what has a complete backup. From then on it cannot be
+// cancelled.
+func (d *Director) runRetire(ctx context.Context, run *operation.Run, o store.Operation) error {
+	var r backupRequest
+	if err := json.Unmarshal(o.Request, &r); err != nil {
+		return err
+	}
+	if err := d.takeBackup(ctx, run, o, r); err != nil {
+		return err
+	}
+	if err := run.Step(ctx, "end the instances"); err != nil {
+		return err
+	}
+	err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		b, err := t.Backup(ctx, 0, r.Backup)
+		if err != nil {
+			return err
+		}
+		if err := usable(b, "delete"); err != nil {
+			return err
+		}
+		s, err := t.ServiceByID(ctx, o.Application, o.Service)
+		if err != nil {
+			return err
+		}
+		s.Desired, s.Deleting = api.GoalStopped, true
+		if err := t.SaveService(ctx, s); err != nil {
+			return err
+		}
+		t.Bump(o.Application)
+		return d.moveIfAllowed(ctx, t, &s, api.Epilogue, "deletion was asked for")
+	})
+	if err != nil {
+		return err
+	}
+	return d.untilGone(ctx, o.Application, o.Service)
+}
+
+// untilGone waits until a service has no instances any more.
+func (d *Director) untilGone(ctx context.Context, application, service int64) error {
+	tick := time.NewTicker(time.Second) // rows of instances go without a word now and then
+	defer tick.Stop()
+	for {
+		changed := d.store.Changed()
+		rows, err := d.store.ServiceInstances(ctx, application, service)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-tick.C:
+		}
+	}
+}
