@@ -46,6 +46,7 @@ type house struct {
 	fail   map[string]error         // operations that managers fail, by kind
 	hold   map[string]chan struct{} // operations that managers do not end before
 	silent bool                     // managers do not come up
+	answer func(*http.ServeMux)     // what managers answer beside the usual; may be nil
 	boots  int
 }
 
@@ -295,7 +296,8 @@ var testKind = services.Kind{
 		Memory string `json:"memory" type:"size"`
 		Level  int    `json:"level" min:"1" max:"9"`
 	}{"64M", 3},
-	Actions:     []api.Action{{Name: "hello", Params: []api.Parameter{{Name: "who", Required: true}}}},
+	Actions:     []api.Action{{Name: "hello", Params: []api.Parameter{{Name: "who", Required: true}}},
+		{Name: "fill", Title: "Fill it", Takes: "a text", Params: []api.Parameter{{Name: "into"}}}, {Name: "copy", Title: "Copy it", Gives: "copy.txt"}},
 	Code:        api.CodeRules{Accepts: true},
 	DefaultCode: map[string]string{"index.html": "hello\n"},
 	Manager:     func(services.Host) services.Manager { return testHalf{} },
@@ -393,6 +395,9 @@ func (m *fakeManager) run(ctx context.Context, told cloudcontext.Context) error 
 		_ = json.NewDecoder(r.Body).Decode(&a)
 		_ = json.NewEncoder(w).Encode(api.ActResult{Text: r.PathValue("action") + " " + a.Args["who"]})
 	})
+	if m.h.answer != nil {
+		m.h.answer(mux)
+	}
 	s := &http.Server{Handler: mux, TLSConfig: pki.ServerTLS(creds, pki.Director), ReadHeaderTimeout: time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.ServeTLS(l, "", "") }()
 	defer s.Close()

@@ -249,9 +249,10 @@ func (d *Director) carryStream(ctx context.Context, run *operation.Run, o store.
 	if err := json.Unmarshal(o.Request, &request); err != nil {
 		return err
 	}
+	gone := &api.Error{Code: api.CodeUnavailable, Op: request.Action, Message: "broken off: the director was started again while the file came", Hint: "send it again"}
 	v, ok := d.streams.Load(request.Stream)
 	if !ok {
-		return &api.Error{Code: api.CodeUnavailable, Op: request.Action, Message: "broken off: the director was started again while the file came", Hint: "send it again"}
+		return gone
 	}
 	p := v.(*passing)
 	if err := run.Step(ctx, "hand on "+p.action.Takes); err != nil {
@@ -265,6 +266,9 @@ func (d *Director) carryStream(ctx context.Context, run *operation.Run, o store.
 		}
 		run.Detail(ctx, amount(n), 0)
 	})
+	if err != nil && d.waits.Err() != nil { // requests end before operations do
+		return gone
+	}
 	return err
 }
 

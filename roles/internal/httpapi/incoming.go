@@ -56,7 +56,7 @@ func (i *Incoming) Read(p []byte) (int, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if !i.wait(i.idle) {
-		return 0, io.ErrClosedPipe
+		return 0, i.broke(i.n.Load())
 	}
 	n, err := i.body.Read(p)
 	total := i.n.Add(int64(n))
@@ -65,12 +65,16 @@ func (i *Incoming) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		i.whole = true
 		i.wait(0) // or what watches whether the client goes away would take the deadline for that
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && !i.over():
 		err = &api.Error{Code: api.CodeDeadline, Op: "receive", Object: "the file", Message: fmt.Sprintf("nothing came for %v, after %d bytes", i.idle, total), Hint: "send it again"}
 	default:
-		err = &api.Error{Code: api.CodeCancelled, Op: "receive", Object: "the file", Message: fmt.Sprintf("the connection of whoever sends it broke off after %d bytes", total), Hint: "send it again"}
+		err = i.broke(total)
 	}
 	return n, err
+}
+
+func (i *Incoming) broke(n int64) error {
+	return &api.Error{Code: api.CodeCancelled, Op: "receive", Object: "the file", Message: fmt.Sprintf("the connection of whoever sends it broke off after %d bytes", n), Hint: "send it again"}
 }
 
 // wait bounds the next read; 0 takes the bound away. It is false once the body
@@ -83,6 +87,12 @@ func (i *Incoming) wait(d time.Duration) bool {
 	}
 	i.deadline(d)
 	return true
+}
+
+func (i *Incoming) over() bool {
+	i.limit.Lock()
+	defer i.limit.Unlock()
+	return i.ended
 }
 
 func (i *Incoming) deadline(d time.Duration) {
