@@ -296,7 +296,7 @@ var testKind = services.Kind{
 		Memory string `json:"memory" type:"size"`
 		Level  int    `json:"level" min:"1" max:"9"`
 	}{"64M", 3},
-	Actions:     []api.Action{{Name: "hello", Params: []api.Parameter{{Name: "who", Required: true}}},
+	Actions: []api.Action{{Name: "hello", Params: []api.Parameter{{Name: "who", Required: true}}},
 		{Name: "fill", Title: "Fill it", Takes: "a text", Params: []api.Parameter{{Name: "into"}}}, {Name: "copy", Title: "Copy it", Gives: "copy.txt"}},
 	Code:        api.CodeRules{Accepts: true},
 	DefaultCode: map[string]string{"index.html": "hello\n"},
