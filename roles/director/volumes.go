@@ -168,7 +168,7 @@ func (d *Director) made(ctx context.Context, p *place, v store.Volume) (store.Vo
 	}
 	ctx, cancel := context.WithTimeout(ctx, volumesTime)
 	defer cancel()
-	got, err := driver.CreateVolume(ctx, cloud.VolumeSpec{Name: v.ID, Group: groupOf(v.Application), Bytes: v.Bytes, Tags: map[string]string{
+	got, err := driver.CreateVolume(ctx, cloud.VolumeSpec{Name: v.ID, Group: groupOf(v.Application), Bytes: max(v.Bytes, cloud.MinVolume), Tags: map[string]string{
 		"application": strconv.FormatInt(v.Application, 10), "service": strconv.FormatInt(v.Service, 10), "name": v.Name, "part": v.Part}})
 	if err != nil {
 		return v, volumeError("create", v, err)
