@@ -10,6 +10,7 @@ import (
 	"nutshell/roles/api"
 	"nutshell/roles/internal/httpapi"
 	"nutshell/roles/internal/store"
+	"nutshell/services"
 )
 
 // ServicePath names a service in a path.
@@ -90,11 +91,7 @@ func (d *Director) createService(ctx context.Context, in *struct {
 	if err != nil {
 		return api.Service{}, err
 	}
-	s := store.Service{OwnerID: a.OwnerID, Service: api.Service{Application: a.ID, Name: in.Body.Name, Kind: kind.Name, State: api.Init, Desired: api.GoalStopped,
-		Reason: "created", Cloud: p.name, Parts: map[string]int{}, Settings: kind.DefaultSettings(), AutoDeploy: true, URLs: []string{}}}
-	for _, part := range kind.Parts {
-		s.Parts[part.Name] = part.Default
-	}
+	s := newService(a, kind, p.name, in.Body.Name)
 	code, err := d.defaultCode(ctx, kind)
 	if err != nil {
 		return api.Service{}, err
@@ -111,19 +108,37 @@ func (d *Director) createService(ctx context.Context, in *struct {
 				return err
 			}
 		}
-		if s.ID, err = t.NextServiceID(ctx, a.ID); err != nil {
-			return err
-		}
-		if s, err = t.InsertService(ctx, s); err != nil {
-			return err
-		}
-		if err := d.makeSecrets(ctx, t, kind, s); err != nil || code == nil {
-			return err
-		}
-		_, err = t.InsertVersion(ctx, s, *code)
+		s, err = d.addService(ctx, t, kind, s, code)
 		return err
 	})
 	return s.Service, err
+}
+
+// newService is a service of a kind as it begins.
+func newService(a store.Application, kind services.Kind, cloud, name string) store.Service {
+	s := store.Service{OwnerID: a.OwnerID, Service: api.Service{Application: a.ID, Name: name, Kind: kind.Name, State: api.Init, Desired: api.GoalStopped,
+		Reason: "created", Cloud: cloud, Parts: map[string]int{}, Settings: kind.DefaultSettings(), AutoDeploy: true, URLs: []string{}}}
+	for _, part := range kind.Parts {
+		s.Parts[part.Name] = part.Default
+	}
+	return s
+}
+
+// addService stores a new service with all that its kind's services have; code
+// may be nil.
+func (d *Director) addService(ctx context.Context, t *store.Tx, kind services.Kind, s store.Service, code *api.CodeVersion) (store.Service, error) {
+	var err error
+	if s.ID, err = t.NextServiceID(ctx, s.Application); err != nil {
+		return s, err
+	}
+	if s, err = t.InsertService(ctx, s); err != nil {
+		return s, err
+	}
+	if err := d.makeSecrets(ctx, t, kind, s); err != nil || code == nil {
+		return s, err
+	}
+	_, err = t.InsertVersion(ctx, s, *code)
+	return s, err
 }
 
 func freeName(ctx context.Context, t *store.Tx, application int64, kind string) (string, error) {
