@@ -23,10 +23,11 @@ import (
 
 // driver keeps nothing in memory that the directory does not tell.
 type driver struct {
+	*shelf.Shelf // volumes
+
 	c     cloud.Config
 	log   *slog.Logger
 	names cloud.Names
-	shelf *shelf.Shelf
 
 	mu       sync.Mutex
 	reserved map[string]bool // addresses of instances whose records are being written
@@ -39,7 +40,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 		return nil, err
 	}
 	d := &driver{c: c, log: c.Log.With("cloud", c.Name), reserved: map[string]bool{}}
-	d.shelf = d.openShelf()
+	d.Shelf = d.openShelf()
 	return d, nil
 }
 
@@ -97,7 +98,7 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	if err := d.renew(&r, s); err != nil {
 		return cloud.Instance{}, err
 	}
-	if err := d.shelf.Arrange(ctx, holder(r), s.Volumes); err != nil {
+	if err := d.Arrange(ctx, holder(r), s.Volumes); err != nil {
 		return cloud.Instance{}, err
 	}
 	return d.start(r)
@@ -109,9 +110,9 @@ func (d *driver) launchNew(ctx context.Context, s cloud.Spec) (cloud.Instance, e
 	if err != nil {
 		return cloud.Instance{}, err
 	}
-	if err := d.shelf.Arrange(ctx, holder(r), s.Volumes); err != nil {
+	if err := d.Arrange(ctx, holder(r), s.Volumes); err != nil {
 		undo := context.WithoutCancel(ctx)
-		return cloud.Instance{}, errors.Join(err, d.shelf.Release(undo, r.Name), d.discard(r.Name))
+		return cloud.Instance{}, errors.Join(err, d.Release(undo, r.Name), d.discard(r.Name))
 	}
 	return d.start(r)
 }
@@ -150,7 +151,7 @@ func (d *driver) terminate(ctx context.Context, id string) error {
 	}
 	// Should a program that is not the instance's have a file of a volume open,
 	// the volume is free all the same when the instance is gone.
-	if err := d.shelf.Release(ctx, id); err != nil && !errors.Is(err, cloud.ErrInUse) {
+	if err := d.Release(ctx, id); err != nil && !errors.Is(err, cloud.ErrInUse) {
 		return err
 	}
 	return d.discard(id)
@@ -243,7 +244,7 @@ func (d *driver) BootLog(_ context.Context, id string) (io.ReadCloser, error) {
 // an instance's directory.
 func (d *driver) tidy() {
 	d.sweep.Do(func() {
-		d.shelf.Tidy()
+		d.Tidy()
 		entries, err := os.ReadDir(d.c.Dir)
 		if err != nil {
 			return // the next order says why

@@ -23,93 +23,25 @@ func (d *driver) openShelf() *shelf.Shelf {
 	return shelf.New(shelf.Config{
 		Dir: filepath.Join(d.c.Dir, volumesDir), Installation: d.c.Installation, Log: d.log,
 		Keeper: keeper{shelf.NewTrees(), d},
+		Ready:  func(context.Context) { d.tidy() },
+		Hold:   d.hold,
 		Exists: func(instance string) bool { _, err := os.Stat(d.recordFile(instance)); return err == nil },
 		Notes:  func(string) map[string]string { return map[string]string{"size": "not enforced"} },
 	})
 }
 
-// CreateVolume makes a volume, or returns the one that has the name.
-func (d *driver) CreateVolume(ctx context.Context, v cloud.VolumeSpec) (cloud.Volume, error) {
-	d.tidy()
-	return d.shelf.Create(ctx, v)
-}
-
-// ListVolumes returns all volumes, by name.
-func (d *driver) ListVolumes(ctx context.Context) ([]cloud.Volume, error) {
-	d.tidy()
-	return d.shelf.List(ctx)
-}
-
-// DeleteVolume removes a volume that no instance has.
-func (d *driver) DeleteVolume(ctx context.Context, id string) error {
-	d.tidy()
-	return d.shelf.Delete(ctx, id)
-}
-
-// GrowVolume notes the new size, as it is not enforced.
-func (d *driver) GrowVolume(ctx context.Context, id string, bytes int64) error {
-	d.tidy()
-	return d.shelf.Grow(ctx, id, bytes)
-}
-
-// Attach gives a volume to an instance.
-func (d *driver) Attach(ctx context.Context, volume, instance, name string) error {
-	d.tidy()
-	if err := cloud.CheckName(instance); err != nil {
-		return err
-	}
+// hold locks an instance for an order on its volumes.
+func (d *driver) hold(ctx context.Context, instance string) (shelf.Holder, func(), error) {
 	unlock, err := d.names.Lock(ctx, instance)
 	if err != nil {
-		return err
+		return shelf.Holder{}, nil, err
 	}
-	defer unlock()
 	r, err := d.load(instance)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: attach volume %.40s: there is no instance %s", cloud.ErrInvalid, volume, instance)
-	}
 	if err != nil {
-		return err
+		unlock()
+		return shelf.Holder{}, nil, err
 	}
-	return d.shelf.Attach(ctx, volume, shelf.Holder{Name: instance, Group: r.Group}, name)
-}
-
-// Detach takes a volume from the instance that has it.
-func (d *driver) Detach(ctx context.Context, volume string) error {
-	d.tidy()
-	instance, err := d.shelf.Holder(volume)
-	if err != nil || instance == "" {
-		return err
-	}
-	unlock, err := d.names.Lock(ctx, instance)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return d.shelf.Detach(ctx, volume, instance)
-}
-
-// Snapshot keeps what a volume holds, while no program uses it.
-func (d *driver) Snapshot(ctx context.Context, volume, name string) (cloud.Snapshot, error) {
-	d.tidy()
-	return d.shelf.Snapshot(ctx, volume, name)
-}
-
-// ListSnapshots lists a volume's snapshots, oldest first.
-func (d *driver) ListSnapshots(ctx context.Context, volume string) ([]cloud.Snapshot, error) {
-	d.tidy()
-	return d.shelf.Snapshots(ctx, volume)
-}
-
-// RestoreSnapshot brings back what a snapshot kept.
-func (d *driver) RestoreSnapshot(ctx context.Context, volume, name string) error {
-	d.tidy()
-	return d.shelf.Restore(ctx, volume, name)
-}
-
-// DeleteSnapshot removes a snapshot.
-func (d *driver) DeleteSnapshot(ctx context.Context, volume, name string) error {
-	d.tidy()
-	return d.shelf.DeleteSnapshot(ctx, volume, name)
+	return holder(r), unlock, nil
 }
 
 // keeper adds to trees how they appear in instances, and who uses them.
@@ -216,7 +148,7 @@ func usesAny(pid int, within func(string) bool) bool {
 
 // volumeDirs are where an instance stores beside its own directory.
 func (d *driver) volumeDirs(instance string) []string {
-	held, err := d.shelf.Held(instance)
+	held, err := d.Held(instance)
 	if err != nil {
 		d.log.Warn("volumes not readable", "instance", instance, "error", err)
 	}

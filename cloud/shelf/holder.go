@@ -15,10 +15,22 @@ type Holder struct {
 	Name, Group string
 }
 
-// Attach gives a volume to an instance whose lock the caller has.
-func (s *Shelf) Attach(ctx context.Context, id string, h Holder, name string) error {
-	if err := s.attach(ctx, id, h, name); err != nil {
-		return fmt.Errorf("attach volume %.40s to %s: %w", id, h.Name, err)
+// Attach gives a volume to an instance.
+func (s *Shelf) Attach(ctx context.Context, volume, instance, name string) error {
+	s.c.Ready(ctx)
+	if err := cloud.CheckName(instance); err != nil {
+		return fmt.Errorf("instance: %w", err)
+	}
+	h, release, err := s.c.Hold(ctx, instance)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: there is no such instance", cloud.ErrInvalid)
+	}
+	if err == nil {
+		defer release()
+		err = s.attach(ctx, volume, h, name)
+	}
+	if err != nil {
+		return fmt.Errorf("attach volume %.40s to %s: %w", volume, instance, err)
 	}
 	return nil
 }
@@ -77,21 +89,35 @@ func free(r Record, h Holder) error {
 	return nil
 }
 
-// Holder tells which instance has a volume; "" if none.
-func (s *Shelf) Holder(id string) (string, error) {
-	if err := cloud.CheckName(id); err != nil {
-		return "", fmt.Errorf("volume: %w", err)
+// Detach takes a volume from the instance that has it.
+func (s *Shelf) Detach(ctx context.Context, volume string) error {
+	s.c.Ready(ctx)
+	if err := cloud.CheckName(volume); err != nil {
+		return fmt.Errorf("volume: %w", err)
 	}
-	r, err := s.load(id)
+	r, err := s.load(volume)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%w: there is no volume %s", cloud.ErrInvalid, id)
+		return fmt.Errorf("%w: there is no volume %s: %w", cloud.ErrInvalid, volume, err)
 	}
-	return r.Holder, err
+	if err != nil || r.Holder == "" {
+		return err
+	}
+	// The instance's lock comes first; should another have the volume by then,
+	// whoever gave it there wants that more recently.
+	_, release, err := s.c.Hold(ctx, r.Holder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // gone since, and the volume is free
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.detach(ctx, volume, r.Holder)
 }
 
-// Detach takes a volume from the instance, whose lock the caller has. If
+// detach takes a volume from the instance, whose lock the caller has. If
 // another one has it, or none, nothing is done.
-func (s *Shelf) Detach(ctx context.Context, id, instance string) error {
+func (s *Shelf) detach(ctx context.Context, id, instance string) error {
 	r, unlock, err := s.open(ctx, id)
 	if err != nil {
 		return fmt.Errorf("detach volume %.40s: %w", id, err)
@@ -150,19 +176,20 @@ func (s *Shelf) Arrange(ctx context.Context, h Holder, mounts []cloud.Mount) err
 		if want[r.Name] == r.Mount {
 			continue
 		}
-		if err := s.Detach(ctx, r.Name, h.Name); err != nil {
+		if err := s.detach(ctx, r.Name, h.Name); err != nil {
 			return err
 		}
 	}
 	for _, m := range mounts {
-		if err := s.Attach(ctx, m.Volume, h, m.Name); err != nil {
-			return err
+		if err := s.attach(ctx, m.Volume, h, m.Name); err != nil {
+			return fmt.Errorf("volume %s: %w", m.Volume, err)
 		}
 	}
 	return nil
 }
 
-// Release takes all volumes from an instance that has ended.
+// Release takes all volumes from an instance that has ended, and whose lock
+// the caller has.
 func (s *Shelf) Release(ctx context.Context, instance string) error {
 	have, err := s.Held(instance)
 	if err != nil {
@@ -170,7 +197,7 @@ func (s *Shelf) Release(ctx context.Context, instance string) error {
 	}
 	var errs []error
 	for _, r := range have {
-		errs = append(errs, s.Detach(ctx, r.Name, instance))
+		errs = append(errs, s.detach(ctx, r.Name, instance))
 	}
 	return errors.Join(errs...)
 }

@@ -72,19 +72,29 @@ type Config struct {
 	Installation string
 	Log          *slog.Logger
 	Keeper       Keeper
+	// Ready is called at the beginning of each order.
+	Ready func(ctx context.Context)
 	// Exists tells whether there is such an instance, running or not. A volume
 	// whose holder is no more is free.
 	Exists func(instance string) bool
+	// Hold locks an instance and tells what it is; fs.ErrNotExist: there is none.
+	Hold func(ctx context.Context, instance string) (Holder, func(), error)
 	// Notes are tags that tell of a form, such as that its size is not enforced.
 	Notes func(form string) map[string]string
 }
 
-// Shelf keeps nothing in memory that its directory does not tell.
+// Shelf is the half of a driver that keeps volumes. It keeps nothing in memory
+// that its directory does not tell.
 type Shelf struct {
 	c     Config
 	names cloud.Names
 	mu    sync.Mutex // of the directory of all, which goes with the last volume
 }
+
+var (
+	_ cloud.Volumes   = (*Shelf)(nil)
+	_ cloud.Snapshots = (*Shelf)(nil)
+)
 
 // New makes the shelf of one driver.
 func New(c Config) *Shelf { return &Shelf{c: c} }
@@ -150,8 +160,9 @@ func (s *Shelf) volume(r Record) cloud.Volume {
 	}
 }
 
-// Create makes a volume, or returns the one that has the name.
-func (s *Shelf) Create(ctx context.Context, v cloud.VolumeSpec) (cloud.Volume, error) {
+// CreateVolume makes a volume, or returns the one that has the name.
+func (s *Shelf) CreateVolume(ctx context.Context, v cloud.VolumeSpec) (cloud.Volume, error) {
+	s.c.Ready(ctx)
 	r, err := s.create(ctx, v)
 	if err != nil {
 		return cloud.Volume{}, fmt.Errorf("create volume %.40s: %w", v.Name, err)
@@ -227,8 +238,9 @@ func (s *Shelf) end() {
 // whole rounds a size up.
 func whole(bytes int64) int64 { return (bytes + unit - 1) / unit * unit }
 
-// List returns all volumes, by name.
-func (s *Shelf) List(ctx context.Context) ([]cloud.Volume, error) {
+// ListVolumes returns all volumes, by name.
+func (s *Shelf) ListVolumes(ctx context.Context) ([]cloud.Volume, error) {
+	s.c.Ready(ctx)
 	records, err := s.records()
 	if err != nil {
 		return nil, err
@@ -251,8 +263,9 @@ func (s *Shelf) records() ([]Record, error) {
 	return list, err
 }
 
-// Delete removes a volume with its snapshots.
-func (s *Shelf) Delete(ctx context.Context, id string) error {
+// DeleteVolume removes a volume with its snapshots.
+func (s *Shelf) DeleteVolume(ctx context.Context, id string) error {
+	s.c.Ready(ctx)
 	if cloud.CheckName(id) != nil {
 		return nil // never ours, so it is gone already
 	}
@@ -290,8 +303,9 @@ func (s *Shelf) remove(ctx context.Context, r Record) error {
 	return err
 }
 
-// Grow makes a volume at least this large.
-func (s *Shelf) Grow(ctx context.Context, id string, bytes int64) error {
+// GrowVolume makes a volume at least this large.
+func (s *Shelf) GrowVolume(ctx context.Context, id string, bytes int64) error {
+	s.c.Ready(ctx)
 	r, unlock, err := s.open(ctx, id)
 	if err != nil {
 		return fmt.Errorf("grow volume %.40s: %w", id, err)

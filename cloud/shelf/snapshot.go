@@ -37,6 +37,7 @@ func loadSnapshot(r Record, name string) (kept, error) {
 // Snapshot keeps what the volume holds now. One that exists is returned as it
 // is.
 func (s *Shelf) Snapshot(ctx context.Context, id, name string) (cloud.Snapshot, error) {
+	s.c.Ready(ctx)
 	k, err := s.keep(ctx, id, name)
 	if err != nil {
 		return cloud.Snapshot{}, fmt.Errorf("snapshot %.40s of volume %.40s: %w", name, id, full(err))
@@ -74,8 +75,9 @@ func (s *Shelf) keep(ctx context.Context, id, name string) (kept, error) {
 	return k, syncDir(filepath.Join(r.Dir, snapshotsDir))
 }
 
-// Snapshots lists a volume's snapshots, oldest first.
-func (s *Shelf) Snapshots(ctx context.Context, id string) ([]cloud.Snapshot, error) {
+// ListSnapshots lists a volume's snapshots, oldest first.
+func (s *Shelf) ListSnapshots(ctx context.Context, id string) ([]cloud.Snapshot, error) {
+	s.c.Ready(ctx)
 	list, err := s.snapshots(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("snapshots of volume %.40s: %w", id, err)
@@ -109,9 +111,10 @@ func (s *Shelf) snapshots(ctx context.Context, id string) ([]cloud.Snapshot, err
 	return list, nil
 }
 
-// Restore makes a volume that no instance has hold what it held at the time
+// RestoreSnapshot makes a volume that no instance has hold what it held at the time
 // of a snapshot. Its size stays what it is.
-func (s *Shelf) Restore(ctx context.Context, id, name string) error {
+func (s *Shelf) RestoreSnapshot(ctx context.Context, id, name string) error {
+	s.c.Ready(ctx)
 	if err := s.restore(ctx, id, name); err != nil {
 		return fmt.Errorf("restore snapshot %.40s of volume %.40s: %w", name, id, full(err))
 	}
@@ -147,6 +150,7 @@ func (s *Shelf) restore(ctx context.Context, id, name string) error {
 
 // DeleteSnapshot removes a snapshot. Gone already is no error.
 func (s *Shelf) DeleteSnapshot(ctx context.Context, id, name string) error {
+	s.c.Ready(ctx)
 	if cloud.CheckName(id) != nil || cloud.CheckMountName(name) != nil {
 		return nil // never ours
 	}
