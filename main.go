@@ -16,6 +16,7 @@ import (
 	"nutshell/services/generic"
 	"nutshell/services/helloworld"
 	"nutshell/services/java"
+	"nutshell/services/mysql"
 	"nutshell/services/php"
 )
 
@@ -32,6 +33,7 @@ func run(args []string) int {
 	p.Services.Register(generic.Kind())
 	p.Services.Register(helloworld.Kind())
 	p.Services.Register(java.Kind())
+	p.Services.Register(mysql.Kind())
 	p.Services.Register(php.Kind())
 
 	return p.Main(ctx, args)

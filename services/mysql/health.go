@@ -1,0 +1,97 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"nutshell/services"
+)
+
+// healthFile is what the health tool reads: only its own account may.
+type healthFile struct {
+	Listen   string `json:"listen"`
+	Socket   string `json:"socket"`
+	Password string `json:"password"`
+}
+
+// checkTime bounds one answer to a balancer.
+const checkTime = 900 * time.Millisecond
+
+// ensureHealth runs the daemon that tells balancers whether the node is fit. It
+// is not the agent, so that an agent that dies takes no node away.
+func (a *agent) ensureHealth(ctx context.Context, c config) error {
+	path := filepath.Join(a.server.etc(), "health.json")
+	b, err := json.Marshal(healthFile{Listen: net.JoinHostPort(a.m.Address(), strconv.Itoa(healthPort)), Socket: a.server.socket(), Password: c.Secrets[secretHealth]})
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path+".new", b, 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return a.m.Supervisor().Ensure(ctx, services.Process{Name: "health", Tool: "mysql/health", Argv: []string{path}, Describe: "health checks of balancers", Revision: passwordHash(c.Secrets[secretHealth])})
+}
+
+// serveHealth is the tool. Its answer is 200 when the node is fit: synced with
+// the group, which has quorum, and giving no copy to another.
+func serveHealth(ctx context.Context, t services.ToolHost) error {
+	if len(t.Args) != 1 {
+		return errors.New("health: one argument is needed: its file")
+	}
+	b, err := os.ReadFile(t.Args[0])
+	if err != nil {
+		return err
+	}
+	var f healthFile
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("health: %s: %w", t.Args[0], err)
+	}
+	db := connect(f.Socket, "health", f.Password)
+	defer func() { _ = db.Close() }()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", f.Listen)
+	if err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
+	s := &http.Server{ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: 4 << 10,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			text, fit := fitness(r.Context(), db)
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			if !fit {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			_, _ = fmt.Fprintln(w, text) // the balancer may have gone
+		})}
+	go func() {
+		<-ctx.Done()
+		_ = s.Close() // answers are short; there is nothing to wait for
+	}()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func fitness(ctx context.Context, db *sql.DB) (string, bool) {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	all, err := status(ctx, db, "Variable_name IN ('wsrep_cluster_status', 'wsrep_connected', 'wsrep_local_state', 'wsrep_local_state_comment', 'wsrep_ready', 'wsrep_cluster_size')")
+	if err != nil {
+		return "the database does not answer", false
+	}
+	var n nodeState
+	n.read(all)
+	// A donor that is alone must serve: there is nobody else who could.
+	return n.State, n.Synced || n.Donor && n.Size <= 2
+}
