@@ -165,6 +165,9 @@ func (a *Agent) applyLocked(ctx context.Context, c api.AgentConfig) error {
 	if err := a.mount(&c); err != nil {
 		return err
 	}
+	if c, err = a.bind(c); err != nil {
+		return err
+	}
 	if err := a.runScript(ctx, c); err != nil {
 		return err
 	}

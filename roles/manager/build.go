@@ -72,6 +72,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // build does the work of up and returns the fingerprint of what it made.
 func (s *service) build(ctx context.Context, run *operation.Run, d api.DesiredService, have, lost []api.Instance) (string, error) {
+	got := s.bind()
 	if len(lost) > 0 {
 		if err := run.Step(ctx, "take away "+names(lost)+", which stopped answering"); err != nil {
 			return "", err
@@ -113,7 +114,7 @@ func (s *service) build(ctx context.Context, run *operation.Run, d api.DesiredSe
 		return "", err
 	}
 	now, _ := s.crew.sort(s.m.c.Now())
-	return fingerprint(d, now), nil
+	return fingerprint(d, now, got), nil
 }
 
 // leave takes instances away: work and data first, then the instances, and
@@ -187,6 +188,7 @@ func (s *service) waitServing(ctx context.Context) error {
 	for {
 		health, err := s.half.Observe(ctx)
 		if err == nil && health.Ready {
+			s.collect()
 			s.become(api.Running, "serves", &health)
 			return nil
 		}
@@ -205,6 +207,7 @@ func (s *service) waitServing(ctx context.Context) error {
 // down stops a service. What the user owns is the director's and stays.
 func (s *service) down(ctx context.Context, d api.DesiredService) {
 	s.converged = ""
+	s.offer(nil)
 	all := s.crew.all()
 	if len(all) == 0 && d.Operation == nil {
 		if now := s.current(); now != api.Init && now != api.Failed && now != api.Stopped {

@@ -40,9 +40,10 @@ func (h host) Apply(ctx context.Context, instance string, parts []string, code [
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", instance, err)
 	}
+	bound := h.s.boundTo()
 	i.Parts = parts
 	err = h.s.m.agent(i).Do(ctx, http.MethodPut, "/v1/config", api.AgentConfig{Kind: d.Service.Kind, Instance: i, Code: code, Script: d.Script,
-		Environment: d.Environment, Volumes: volumes, Config: raw}, nil)
+		Environment: h.s.m.variables(d.Environment, bound), Bindings: bound, Volumes: volumes, Config: raw}, nil)
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", instance, err)
 	}

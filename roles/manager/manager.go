@@ -48,6 +48,7 @@ type Manager struct {
 	c        Config
 	director *rpc.Client
 	changed  chan struct{} // a service has something to report
+	began    time.Time
 
 	mu       sync.Mutex
 	services map[int64]*service
@@ -75,7 +76,7 @@ func New(c Config) (*Manager, error) {
 		return nil, fmt.Errorf("manager: %w", err)
 	}
 	director := rpc.NewClient(c.Director, pki.ClientTLS(c.Credentials, pki.Director))
-	return &Manager{c: c, director: director, changed: make(chan struct{}, 1), services: map[int64]*service{}, agents: map[string]*rpc.Client{}}, nil
+	return &Manager{c: c, director: director, changed: make(chan struct{}, 1), began: c.Now(), services: map[int64]*service{}, agents: map[string]*rpc.Client{}}, nil
 }
 
 func (m *Manager) serve(ctx context.Context) error {

@@ -40,6 +40,13 @@ type world struct {
 	next      int
 	failNext  int    // launches to refuse
 	badConfig string // settings that agents refuse
+
+	offers   map[string]string    // of the kind store
+	streamed []string             // streams that were alone, and whether they failed
+	streams  func(*http.ServeMux) // of agents; nil: none
+	applied  int                  // configurations that agents took
+	manager  string               // address
+	began    bool                 // the newest manager was told what is wanted
 }
 
 type testAgent struct {
@@ -123,6 +130,9 @@ func (w *world) serveDesired(rw http.ResponseWriter, r *http.Request) {
 		d, changed := w.desired, w.changed
 		w.mu.Unlock()
 		if d.Revision > after {
+			w.mu.Lock()
+			w.began = true
+			w.mu.Unlock()
 			rpc.Handle(time.Minute, func(context.Context, *http.Request, struct{}) (api.Desired, error) { return d, nil }).ServeHTTP(rw, r)
 			return
 		}
@@ -140,12 +150,14 @@ func (w *world) change(f func(*api.DesiredService)) {
 	w.changeLocked(f)
 }
 
-func (w *world) changeLocked(f func(*api.DesiredService)) {
-	d := w.desired
+func (w *world) changeLocked(f func(*api.DesiredService)) { w.changeOfLocked(1, f) }
+
+func (w *world) changeOfLocked(service int64, f func(*api.DesiredService)) {
+	d, at := w.desired, service-1
 	d.Services = slices.Clone(d.Services)
-	d.Services[0].Instances = slices.Clone(d.Services[0].Instances)
-	d.Services[0].Service.Parts = maps.Clone(d.Services[0].Service.Parts)
-	f(&d.Services[0])
+	d.Services[at].Instances = slices.Clone(d.Services[at].Instances)
+	d.Services[at].Service.Parts = maps.Clone(d.Services[at].Service.Parts)
+	f(&d.Services[at])
 	d.Revision++
 	w.desired = d
 	close(w.changed)
@@ -166,7 +178,7 @@ func (w *world) launch(_ context.Context, _ *http.Request, in api.LaunchRequest)
 		w.boot(i)
 		got = append(got, i)
 	}
-	w.changeLocked(func(d *api.DesiredService) { d.Instances = append(d.Instances, got...) })
+	w.changeOfLocked(in.Service, func(d *api.DesiredService) { d.Instances = append(d.Instances, got...) })
 	return api.LaunchResult{Instances: got}, nil
 }
 
@@ -192,8 +204,12 @@ func (w *world) boot(i api.Instance) {
 			return api.AgentStatus{}, api.Invalidf("the agent refuses this")
 		}
 		a.config = c
+		w.applied++
 		return api.AgentStatus{Processes: []api.Process{}, Logs: []api.Log{}}, nil
 	}))
+	if w.streams != nil {
+		w.streams(mux)
+	}
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second, TLSConfig: pki.ServerTLS(creds, pki.ManagerOf(7)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.ServeTLS(l, "", "") }()
 	go func() { <-ctx.Done(); _ = s.Close() }()
@@ -218,9 +234,11 @@ func (w *world) terminate(_ context.Context, _ *http.Request, in map[string][]st
 func (w *world) startManager() (kill func()) {
 	var kinds services.Registry
 	kinds.Register(services.Kind{Name: "testkind", Parts: []services.Part{{Name: "node", Default: 1, Min: 1, Max: 9}}, Manager: func(h services.Host) services.Manager { return half{h} }})
+	kinds.Register(storeKind(w))
 	w.mu.Lock()
 	w.next++
 	address := fmt.Sprintf("127.98.%d.%d", w.block, w.next)
+	w.manager, w.began = address, false
 	w.mu.Unlock()
 	id := api.Identity{Installation: "test1", Role: api.RoleManager, Application: 7, Name: "a7-s0-m"}
 	m, err := New(Config{Identity: id, Credentials: w.credentials(id), Director: w.url, Address: address, Dir: w.t.TempDir(), Kinds: &kinds, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now})

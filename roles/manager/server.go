@@ -46,6 +46,7 @@ func (m *Manager) handler() http.Handler {
 		return host{s}.Status(ctx, r.PathValue("instance"))
 	}))
 	mux.HandleFunc("GET /v1/services/{id}/instances/{instance}/logs/{log}", m.agentLog)
+	mux.Handle("GET /v1/services/{id}/bindings", rpc.Handle(5*time.Second, m.bindings))
 	mux.HandleFunc("POST /v1/services/{id}/streams/{name}", m.receive)
 	mux.HandleFunc("GET /v1/services/{id}/streams/{name}", m.send)
 	mux.HandleFunc("GET /v1/log", func(w http.ResponseWriter, r *http.Request) {

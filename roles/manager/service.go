@@ -39,6 +39,8 @@ type service struct {
 	state   api.State
 	reason  string
 	health  services.Health
+	offers  offers
+	bound   []api.Binding     // what instances are told of siblings
 	mounts  map[string]string // users' volumes that instances were told of
 
 	// Owned by whoever fills loop.
@@ -135,9 +137,13 @@ func (s *service) pass(ctx context.Context) {
 		return
 	}
 	have, lost := s.crew.sort(s.m.c.Now())
-	print := fingerprint(d, have)
+	got, _ := s.gets()
+	print := fingerprint(d, have, offering(got))
 	if d.Operation == nil && len(lost) == 0 && print == s.converged && !s.untold(d, have) {
 		s.observe(ctx)
+		return
+	}
+	if s.mustWait(len(have)) {
 		return
 	}
 	if d.Operation == nil && s.m.c.Now().Before(s.notBefore) {
@@ -153,6 +159,8 @@ func (s *service) observe(ctx context.Context) {
 	health, err := s.half.Observe(ctx)
 	if err != nil {
 		health = services.Health{Problem: err.Error()}
+	} else {
+		s.collect()
 	}
 	now := s.m.c.Now()
 	if health.Ready {
@@ -205,7 +213,7 @@ func (s *service) report() api.Report {
 }
 
 // fingerprint changes whenever something must be made so again.
-func fingerprint(d api.DesiredService, have []api.Instance) string {
+func fingerprint(d api.DesiredService, have []api.Instance, got []api.Binding) string {
 	var ids []string
 	var weights []map[string]int
 	for _, i := range have {
@@ -216,6 +224,6 @@ func fingerprint(d api.DesiredService, have []api.Instance) string {
 	if d.Code != nil {
 		code = d.Code.ID + d.Code.SHA256
 	}
-	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids, weights, d.Environment, d.Front, d.Secrets}) // always encodes
+	b, _ := json.Marshal([]any{d.Service.Parts, d.Service.Settings, code, d.Retry, ids, weights, d.Environment, d.Front, d.Secrets, got}) // always encodes
 	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
