@@ -45,6 +45,7 @@ type world struct {
 	streamed []string             // streams that were alone, and whether they failed
 	streams  func(*http.ServeMux) // of agents; nil: none
 	applied  int                  // configurations that agents took
+	without  int                  // of them, those of the first service without DB_HOST
 	manager  string               // address
 	began    bool                 // the newest manager was told what is wanted
 }
@@ -205,6 +206,9 @@ func (w *world) boot(i api.Instance) {
 		}
 		a.config = c
 		w.applied++
+		if i.Service == 1 && !slices.ContainsFunc(c.Environment, func(v api.Variable) bool { return v.Name == "DB_HOST" }) {
+			w.without++
+		}
 		return api.AgentStatus{Processes: []api.Process{}, Logs: []api.Log{}}, nil
 	}))
 	if w.streams != nil {
