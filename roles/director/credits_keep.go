@@ -40,12 +40,6 @@ const (
 	accountGap = time.Second      // between two looks
 )
 
-// What applications say.
-const (
-	usedUp   = "credits are used up: ask an administrator for more, then start it again"
-	nearlyUp = "its manager answers; credits are left for less than an hour: ask an administrator for more"
-)
-
 // uptime is this machine's: a counter that nobody can set and that does not go
 // while the machine sleeps.
 func uptime() (string, time.Duration) {
@@ -213,10 +207,10 @@ func (d *Director) misfits(ctx context.Context, v store.View) (start, pause, end
 		metered[m.Instance] = credit.Meter(m)
 	}
 	for _, r := range rows {
-		m := metered[r.ID]
+		m, has := metered[r.ID]
 		delete(metered, r.ID)
 		switch {
-		case r.State == api.InstanceReady && !m.Runs():
+		case r.State == api.InstanceReady && !m.Runs(), r.State == api.InstanceBooting && !has:
 			start = append(start, r)
 		case (r.State == api.InstanceAsked || r.State == api.InstanceLost) && m.Runs():
 			pause = append(pause, r)
@@ -260,14 +254,14 @@ func (d *Director) fitMeters(ctx context.Context) error {
 		if i > 0 && holds[i-1].Application == h.Application {
 			continue
 		}
-		idle, err := idleHolds(ctx, d.store.View, h.Application)
+		idle, err := idleHolds(ctx, d.store.View, h.Application, 0)
 		if err != nil {
 			return err
 		}
 		if len(idle) == 0 {
 			continue
 		}
-		if err := d.write(ctx, func(ctx context.Context, t *store.Tx) error { return d.releaseIdle(ctx, t, h.Application) }); err != nil {
+		if err := d.write(ctx, func(ctx context.Context, t *store.Tx) error { return d.releaseIdle(ctx, t, h.Application, 0) }); err != nil {
 			return err
 		}
 	}
@@ -275,8 +269,10 @@ func (d *Director) fitMeters(ctx context.Context) error {
 }
 
 // idleHolds are holds of an application that nobody is going to use: no
-// operation is under way for them, and the service is not on its way anywhere.
-func idleHolds(ctx context.Context, v store.View, application int64) ([]store.Hold, error) {
+// operation is under way for them, and the service is not on its way anywhere,
+// as it is after a start of its application. ended is the service of an
+// operation that has just ended, whose way is over.
+func idleHolds(ctx context.Context, v store.View, application, ended int64) ([]store.Hold, error) {
 	holds, err := v.ApplicationHolds(ctx, application)
 	if err != nil || len(holds) == 0 {
 		return nil, err
@@ -292,14 +288,14 @@ func idleHolds(ctx context.Context, v store.View, application int64) ([]store.Ho
 	return slices.DeleteFunc(holds, func(h store.Hold) bool {
 		return slices.ContainsFunc(active, func(o store.Operation) bool { return o.Service == 0 || o.Service == h.Service }) ||
 			slices.ContainsFunc(services, func(s store.Service) bool {
-				return s.ID == h.Service && s.Desired == api.GoalStarted && (s.State == api.Prologue || s.State == api.Adapting)
+				return s.ID == h.Service && s.ID != ended && s.Desired == api.GoalStarted && (s.State == api.Prologue || s.State == api.Adapting)
 			})
 	}), nil
 }
 
 // releaseIdle gives back what an application holds for nothing any more.
-func (d *Director) releaseIdle(ctx context.Context, t *store.Tx, application int64) error {
-	idle, err := idleHolds(ctx, t.View, application)
+func (d *Director) releaseIdle(ctx context.Context, t *store.Tx, application, ended int64) error {
+	idle, err := idleHolds(ctx, t.View, application, ended)
 	if err != nil || len(idle) == 0 {
 		return err
 	}
@@ -356,74 +352,4 @@ func (d *Director) bill(ctx context.Context, clock bool) (wrote bool, err error)
 		}
 		return d.saveClock(ctx, t)
 	})
-}
-
-// exhaust stops a user's applications as a user would: in order, and keeping
-// all that they hold. What is being changed just now is asked again later.
-func (d *Director) exhaust(ctx context.Context, u store.User) error {
-	apps, err := d.store.Applications(ctx, u.ID)
-	if err != nil {
-		return err
-	}
-	for _, a := range apps {
-		if a.Desired != api.GoalStarted {
-			continue
-		}
-		_, err := d.submit(ctx, d.exhaustOrder(a.ID))
-		if api.CodeOf(err) == api.CodeConflict {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		d.c.Log.Warn("credits are used up, an application is stopped", "user", u.Name, "app", a.ID)
-	}
-	return nil
-}
-
-// stopWhy is the request of a stop that no user asked for.
-type stopWhy struct {
-	Why string `json:"why"`
-}
-
-func (d *Director) exhaustOrder(id int64) order {
-	return order{kind: applicationStop, title: "stop application", application: id, final: true, actor: "nutshell", request: stopWhy{usedUp},
-		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
-			if a.Desired == api.GoalStopped {
-				return false, api.Conflictf("application %s is stopped already", a.Name)
-			}
-			return false, d.beginStop(ctx, t, a, usedUp)
-		}}
-}
-
-// stoppedBecause is what a stopped application says.
-func stoppedBecause(o *store.Operation) string {
-	var w stopWhy
-	if err := json.Unmarshal(o.Request, &w); err == nil && w.Why != "" {
-		return w.Why + "; everything is kept"
-	}
-	return "stopped; everything is kept"
-}
-
-// warn says at each running application whether the credit ends soon.
-func (d *Director) warn(ctx context.Context, u store.User, soon bool) error {
-	apps, err := d.store.Applications(ctx, u.ID)
-	if err != nil {
-		return err
-	}
-	for _, a := range apps {
-		if a.State != api.Running || soon == (a.Reason == nearlyUp) {
-			continue
-		}
-		reason := "its manager answers"
-		if soon {
-			reason = nearlyUp
-			d.c.Log.Warn("credits are nearly used up", "user", u.Name, "app", a.ID)
-		}
-		err := d.write(ctx, func(ctx context.Context, t *store.Tx) error { return t.MoveApplication(ctx, &a, api.Running, reason) })
-		if err != nil && api.CodeOf(err) != api.CodeConflict {
-			return err
-		}
-	}
-	return nil
 }

@@ -41,6 +41,7 @@ type house struct {
 	served chan error
 	log    *slog.Logger
 	edge   EdgeConfig
+	credit CreditConfig
 
 	mu     sync.Mutex
 	fail   map[string]error         // operations that managers fail, by kind
@@ -50,9 +51,11 @@ type house struct {
 	boots  int
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t *testing.T) *house { t.Helper(); return newHouseWith(t, CreditConfig{}) }
+
+func newHouseWith(t *testing.T, credit CreditConfig) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), fail: map[string]error{}, hold: map[string]chan struct{}{}}
+	h := &house{t: t, credit: credit, dir: t.TempDir(), fail: map[string]error{}, hold: map[string]chan struct{}{}}
 	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	net2, net3, n := 200+rand.IntN(40), 1+rand.IntN(250), 0
 	h.sim = &cloudtest.Sim{Boot: h.boot, Address: func(int) string {
@@ -86,7 +89,7 @@ func (h *house) config() Config {
 	var kinds services.Registry
 	kinds.Register(testKind)
 	return Config{Dir: h.dir, Listen: []string{"127.0.0.1:0"}, Git: GitConfig{Listen: []string{"127.0.0.1:0"}}, Clouds: []CloudConfig{{Name: "default", Driver: "sim"}}, Drivers: &drivers,
-		Services: &kinds, Binary: os.Args[0], Limits: Limits{Instances: 6}, Edge: h.edge, Now: time.Now, Log: h.log}
+		Services: &kinds, Binary: os.Args[0], Limits: Limits{Instances: 6}, Edge: h.edge, Credit: h.credit, Now: time.Now, Log: h.log}
 }
 
 // start starts a director on the house's data directory.

@@ -230,7 +230,7 @@ func (d *Director) settle(ctx context.Context, t *store.Tx, o *store.Operation) 
 	if err := d.settleRows(ctx, t, o); err != nil {
 		return err
 	}
-	return d.releaseIdle(ctx, t, o.Application)
+	return d.releaseIdle(ctx, t, o.Application, o.Service)
 }
 
 func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operation) error {
