@@ -1,5 +1,6 @@
 // The routes of the development director, as in docs/develop/api.md.
 import { randomBytes } from 'node:crypto';
+import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
 
 const list = [];
@@ -125,15 +126,15 @@ on('POST /applications/{app}/services', withApp((x, a) => {
 const S = '/applications/{app}/services/{service}';
 on(`GET ${S}`, withService((x, s) => ({ json: { ...s, instances: x.world.of(s) } })));
 on(`PATCH ${S}`, withService((x, s) => {
-  const { name, auto_deploy: auto, keep_versions: keep } = x.json();
+  const { name, auto_deploy: auto, keep_versions: keep, bind } = x.json();
   const bad = name !== undefined && checkName(x, name);
   if (bad) return bad;
   if (keep !== undefined && !(keep >= 0 && keep <= 1000)) return x.problem(422, 'invalid', 'The number of versions to keep is out of range.', { fields: ['keep_versions'], hint: '0 keeps all' });
-  Object.assign(s, name === undefined ? {} : { name }, auto === undefined ? {} : { auto_deploy: auto }, keep === undefined ? {} : { keep_versions: keep });
+  Object.assign(s, name === undefined ? {} : { name }, auto === undefined ? {} : { auto_deploy: auto }, keep === undefined ? {} : { keep_versions: keep }, bind === undefined ? {} : { bind });
   x.world.tell(s, true);
   return { json: s };
 }));
-on(`DELETE ${S}`, withService((x, s) => busy(x, s) || ({ status: 202, json: x.world.operate('service.delete', `Delete ${s.name}`, s.application, s.id, [['Stop', 600], ['Delete code and settings', 300]], { done: () => { x.world.of(s).forEach((i) => gone(x, i)); x.world.services.delete(`${s.application}/${s.id}`); x.world.emit('service.deleted', s.application, s.id, s.id, null); } }) })));
+on(`DELETE ${S}`, withService((x, s) => busy(x, s) || ({ status: 202, json: x.world.operate('service.delete', `Delete ${s.name}`, s.application, s.id, [...(x.query.get('backup') ? [['Take a last backup', 900]] : []), ['Stop', 600], ['Delete code and settings', 300]], { done: () => { if (x.query.get('backup')) x.world.backup(s, 'last'); x.world.volumes = x.world.volumes.filter((v) => v.application !== s.application || v.service !== s.id); x.world.of(s).forEach((i) => gone(x, i)); x.world.services.delete(`${s.application}/${s.id}`); x.world.emit('service.deleted', s.application, s.id, s.id, null); } }) })));
 
 function gone(x, i) {
   x.world.instances.delete(i.id);
@@ -278,6 +279,8 @@ on(`POST ${S}/actions/{action}`, withService((x, s) => {
   const all = x.world.of(s).filter((i) => i.state === 'ready');
   const runs = x.world.scriptRuns;
   const running = all.some((i) => runs.get(i.id)?.until > Date.now());
+  const told = s.kind === 'mysql' && sql(x, s, all);
+  if (told) return told;
   switch (x.groups[2]) {
     case 'get_helloworld': return { json: { text: all.map((i) => `Received hello world from ${i.id}`).join('\n') } };
     case 'get_script_status': {
@@ -309,3 +312,4 @@ on(`PUT ${S}/script`, withService((x, s) => {
 }));
 
 hosting(on, { withApp, withService, busy, store, activate });
+data(on, { withApp, withService, busy, gone });

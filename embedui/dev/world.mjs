@@ -2,6 +2,7 @@
 // services, instances and operations that take time. For development,
 // screenshots and browser tests only; it starts nothing.
 import { randomBytes } from 'node:crypto';
+import { seedData } from './data.mjs';
 import { kinds } from './kinds.mjs';
 
 const iso = (ms = Date.now()) => new Date(ms).toISOString();
@@ -26,6 +27,12 @@ export class World {
   sshKeys = [];
   variables = new Map();
   sites = new Map();
+  volumes = [];
+  backups = [];
+  databases = new Map();
+  shownSecrets = new Map();
+  ledgers = new Map();
+  quotas = new Map();
   edge = { on: true, domain: 'apps.example.org', https: 443, http: 80, acme: true };
   speed = Number(process.env.FAKE_SPEED ?? 1);
   kinds = kinds;
@@ -143,6 +150,19 @@ export class World {
     this.histories.set(key, h);
   }
 
+  volume(s, i, name, bytes, used, minutes, more = {}) {
+    const v = { id: `v-${hex(4)}`, application: s.application, service: s.id, name, cloud: 'local', bytes, used, instance: i?.id, state: i ? 'attached' : 'free', created: ago(minutes), since: ago(minutes), snapshots: [], ...more };
+    this.volumes.push(v);
+    return v;
+  }
+
+  backup(s, why, minutes = 0, more = {}) {
+    const b = { id: `b-${hex(4)}`, application: s.application, service: s.id, application_name: this.applications.get(s.application)?.name ?? '', service_name: s.name, kind: s.kind, why, state: 'ready', bytes: 48_100_000 + Math.round(Math.random() * 4e6), taken: ago(minutes), ...more };
+    this.backups.unshift(b);
+    this.emit('backup', s.application, s.id, b.id, b);
+    return b;
+  }
+
   of(s) {
     return [...this.instances.values()].filter((i) => i.application === s.application && i.service === s.id);
   }
@@ -252,6 +272,7 @@ export class World {
     ]);
     this.sshKeys.push({ id: 'k1', name: 'ada@thinkpad', type: 'ssh-ed25519', fingerprint: 'SHA256:2nVHsFJGDyZ8H6m3Y0hCv0Qm9vVt1m2zqkqEwz3zq7E', created: ago(60 * 24 * 40), used: ago(60 * 7) }, { id: 'k2', name: 'build server', type: 'ecdsa-sha2-nistp256', fingerprint: 'SHA256:Zk8H6m3Y0hCv0Qm9vVt1m2zqkqEwz3zq7E2nVHsFJGD', created: ago(60 * 24 * 9) });
     this.settle(php);
+    seedData(this, shop);
     const wiki = this.addApplication('wiki', 'RUNNING', 60 * 24 * 9);
     this.addService(wiki, 'php', 'dokuwiki', 'RUNNING', 60 * 24 * 9);
     const lab = this.addApplication('protein folding', 'RUNNING', 190);

@@ -11,6 +11,9 @@ const screens = {
   graphs: '/applications/shop/services/php/graphs', 'graphs-instances': '/applications/shop/services/php/graphs?since=7d&by=instance', settings: '/applications/shop/services/php/settings', environment: '/applications/shop/services/php/environment', sites: '/applications/shop/services/php/sites',
   instances: '/applications/shop/services/php/instances', logs: '/applications/shop/services/php/logs', 'php-actions': '/applications/shop/services/php/actions', scripts: '/applications/shop/services/importer/actions',
   history: '/applications/shop/services/php/history', script: '/applications/shop/services/php/script', failed: '/applications/protein%20folding/services/simulation', resources: '/instances', operations: '/operations', users: '/users', audit: '/audit', profile: '/profile', missing: '/nowhere',
+  templates: '/applications?new=template', manifest: '/applications?new=manifest', account: '/account', backups: '/backups',
+  access: '/applications/shop/services/db/access', contents: '/applications/shop/services/db/data', 'db-backups': '/applications/shop/services/db/backups', 'db-volumes': '/applications/shop/services/db/volumes',
+  monitor: '/applications/shop/services/db/monitor', 'db-scale': '/applications/shop/services/db', 'db-actions': '/applications/shop/services/db/actions', bindings: '/applications/shop/services/php/bindings', volumes: '/applications/shop/services/importer/volumes',
 };
 const only = process.argv.slice(2);
 const faults = [];

@@ -1,6 +1,7 @@
 // The vocabulary of the API, as the director sends it: the TypeScript side of
 // roles/api. Written by hand in the shape that a generator would give it, so
 // that it can be replaced by types made from /api/v1/openapi.json.
+import type { Offer, Secret } from './data';
 
 export type State = 'INIT' | 'PROLOGUE' | 'RUNNING' | 'ADAPTING' | 'EPILOGUE' | 'STOPPED' | 'ERROR';
 export type Goal = 'started' | 'stopped';
@@ -38,6 +39,8 @@ export interface Service {
   auto_deploy?: boolean;
   /** newest code versions that are kept, 0: all */
   keep_versions?: number;
+  /** names of the siblings whose offers it gets; "*": all */
+  bind?: string[] | null;
   serving?: string;
   urls: string[];
   operation?: string;
@@ -229,6 +232,12 @@ export interface Kind {
   actions: Action[];
   code: { accepts: boolean; help: string };
   packages: string[] | null;
+  offers?: Offer[] | null;
+  secrets?: Secret[] | null;
+  /** users may make volumes for its instances */
+  volumes?: boolean;
+  /** it can be backed up and restored */
+  backups?: boolean;
 }
 
 export interface Part {
@@ -240,6 +249,8 @@ export interface Part {
   max: number;
   fixed: boolean;
   ports: { number: number; use: string; public: boolean }[];
+  /** name of the volume that each of its holders has */
+  volume?: string;
 }
 
 export interface Setting {
@@ -262,7 +273,12 @@ export interface Action {
   summary: string;
   params: Parameter[];
   reads: boolean;
-  long: boolean;
+  /** what the file is that it is sent */
+  takes?: string;
+  /** name of the file that it answers */
+  gives?: string;
+  /** the secret that it changes to its parameter "password", or to a random one */
+  secret?: string;
 }
 
 export interface Parameter {

@@ -3,11 +3,12 @@
 import { SvelteMap } from 'svelte/reactivity';
 import type { Application, Cloud, Event, Instance, Kind, Operation, Service, Session, User, Version } from './api';
 import { get, list, onSignedOut, setCsrf } from './client';
+import type { Account } from './data';
 import { Trail } from './trail';
 
 type Link = 'connecting' | 'live' | 'lost';
 
-const kinds = ['application', 'service', 'instance', 'operation', 'version', 'user'];
+const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'user'];
 
 class Live {
   session = $state<Session | null>(null);
@@ -29,6 +30,10 @@ class Live {
   version = $state<Version | null>(null);
   /** versionsRevision grows when a code version of any service changed. */
   versionsRevision = $state(0);
+  /** dataRevision grows when a volume or a backup of any service changed. */
+  dataRevision = $state(0);
+  /** account is what this user has and uses; null while it is not known. */
+  account = $state<Account | null>(null);
   trail = new Trail();
 
   #source: EventSource | null = null;
@@ -36,6 +41,7 @@ class Live {
   #watchers = new Set<(operation: Operation) => void>();
   #retry: ReturnType<typeof setTimeout> | undefined;
   #figures: ReturnType<typeof setInterval> | undefined;
+  #counted: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     setInterval(() => (this.now = Date.now()), 1000);
@@ -73,6 +79,8 @@ class Live {
     clearInterval(this.#figures);
     this.session = null;
     this.loaded = false;
+    this.account = null;
+    clearTimeout(this.#counted);
     setCsrf('');
     for (const m of [this.applications, this.services, this.instances, this.operations]) m.clear();
   }
@@ -183,7 +191,9 @@ class Live {
       this.kinds = kinds;
       this.version = version;
       this.versionsRevision++;
+      this.dataRevision++;
       this.loaded = true;
+      this.#count();
     } catch {
       if (this.session) this.#retry = setTimeout(() => void this.#load(), 2000);
     }
@@ -203,6 +213,23 @@ class Live {
     } catch {
       // the stream of events shows a lost link; nothing to say twice
     }
+  }
+
+  // The account is asked for soon after what may change it, once for many
+  // changes, and every few minutes because the hours run.
+  #count(wait = 0): void {
+    clearTimeout(this.#counted);
+    this.#counted = setTimeout(() => void this.#askAccount(), wait);
+  }
+
+  async #askAccount(): Promise<void> {
+    if (!this.session) return;
+    try {
+      this.account = await get<Account>(`/users/${this.session.user.id}/account`);
+    } catch {
+      // the number in the corner is the user's own; only the forecast waits
+    }
+    this.#count(180_000);
   }
 
   #receive(e: Event): void {
@@ -228,11 +255,13 @@ class Live {
         break;
       case 'instance': {
         const i = e.data as Instance;
+        if (!this.instances.has(i.id)) this.#count(1500);
         this.instances.set(i.id, { ...i, figures: i.figures ?? this.instances.get(i.id)?.figures });
         break;
       }
       case 'instance.deleted':
         this.instances.delete(e.object);
+        this.#count(1500);
         break;
       case 'operation':
         this.putOperation(e.data as Operation);
@@ -241,9 +270,16 @@ class Live {
       case 'version.deleted':
         this.versionsRevision++;
         break;
+      case 'volume':
+      case 'volume.deleted':
+      case 'backup':
+      case 'backup.deleted':
+        this.dataRevision++;
+        break;
       case 'user': {
         const user = e.data as User;
         if (this.session && user.id === this.session.user.id) this.session = { ...this.session, user };
+        this.#count(300);
         break;
       }
     }
