@@ -30,6 +30,8 @@ type Options struct {
 	Isolated bool              // groups do not reach each other
 	Limited  bool              // memory, processor and process limits hold
 	Sized    bool              // sizes of volumes hold
+	// GrowsAtRest says that a volume grows only while its instance is stopped.
+	GrowsAtRest bool
 	// Kill ends the first process of an instance as a crash would.
 	Kill func(t *testing.T, i cloud.Instance)
 	// Leftovers tells what is left on this machine after the last instance

@@ -182,6 +182,11 @@ func (s *suite) volumeGrows() {
 			s.t.Errorf("40 MB fit into 32: %q", got)
 		}
 	}
+	if s.o.GrowsAtRest {
+		s.is(cloud.ErrInUse, "GrowVolume of one in use", d.GrowVolume(s.t.Context(), "vol-1", 96*mib))
+		s.ok("Stop", s.d.(cloud.Stopper).Stop(s.t.Context(), []string{i.ID}))
+		i = s.must(s.with("web-1", "vol-1", "data"))[0]
+	}
 	for range 2 {
 		s.ok("GrowVolume", d.GrowVolume(s.t.Context(), "vol-1", 96*mib))
 	}

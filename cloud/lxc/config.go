@@ -149,6 +149,7 @@ func environment(r record) []string {
 		"LANG=C.UTF-8",
 		"NUTSHELL_ADDRESS=" + r.Address.String(),
 		"NUTSHELL_INSTANCE=" + r.Name,
+		"NUTSHELL_VOLUMES=/" + order.Media,
 	}
 	if r.Limits.MemoryBytes > 0 {
 		env = append(env, fmt.Sprintf("NUTSHELL_MEMORY=%d", r.Limits.MemoryBytes))

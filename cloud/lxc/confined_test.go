@@ -301,12 +301,12 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
-func TestAttach(t *testing.T) {
+func TestExecute(t *testing.T) {
 	b := newBed(t, nil)
 	d, _ := b.driver(t)
 	b.up(t, d, "shop-1")
 	a := d.(interface {
-		Attach(ctx context.Context, id string, args []string, in io.Reader, out, errs io.Writer) (int, error)
+		Execute(ctx context.Context, id string, args []string, in io.Reader, out, errs io.Writer) (int, error)
 	})
 	for _, c := range []struct {
 		name string
@@ -319,7 +319,7 @@ func TestAttach(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out bytes.Buffer
-			got, err := a.Attach(t.Context(), "shop-1", c.args, nil, &out, &out)
+			got, err := a.Execute(t.Context(), "shop-1", c.args, nil, &out, &out)
 			if err != nil || got != c.want || !strings.Contains(out.String(), c.says) {
 				t.Errorf("Attach = %d, %v, %q; want %d, %q", got, err, out.String(), c.want, c.says)
 			}

@@ -93,12 +93,12 @@ func (h *helper) ask(cmd *exec.Cmd, o any) (order.Answer, error) {
 	return a, nil
 }
 
-func (h *helper) start(ctx context.Context, o order.Start, users, lock *os.File) (order.Answer, error) {
+func (h *helper) start(ctx context.Context, o order.Start, users, lock *os.File, volumes []*os.File) (order.Answer, error) {
 	cmd, err := h.command(ctx, "start")
 	if err != nil {
 		return order.Answer{}, err
 	}
-	cmd.ExtraFiles = []*os.File{users, lock} // order.UsersFD, order.LockFD
+	cmd.ExtraFiles = append([]*os.File{users, lock}, volumes...) // order.UsersFD, LockFD, MountFD
 	// A session of its own: Ctrl-C at the director's terminal is not for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Unshareflags: syscall.CLONE_NEWNS}
 	return h.ask(cmd, o)
@@ -120,8 +120,8 @@ func (h *helper) version(ctx context.Context) (order.Answer, error) {
 	return h.ask(cmd, nil)
 }
 
-// Attach runs a command in a running container and returns its exit status.
-func (d *driver) Attach(ctx context.Context, id string, args []string, in io.Reader, out, errs io.Writer) (int, error) {
+// Execute runs a command in a running container and returns its exit status.
+func (d *driver) Execute(ctx context.Context, id string, args []string, in io.Reader, out, errs io.Writer) (int, error) {
 	if err := cloud.CheckName(id); err != nil {
 		return 0, err
 	}

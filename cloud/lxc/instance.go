@@ -192,10 +192,19 @@ func (d *driver) startAs(ctx context.Context, r record, s cloud.Spec, told []byt
 	if err := os.MkdirAll(d.stage(), 0o755); err != nil {
 		return order.Answer{}, err
 	}
+	names, mounts, err := d.volumeMounts(ctx, r, ns)
+	defer func() {
+		for _, m := range mounts {
+			_ = m.Close()
+		}
+	}()
+	if err != nil {
+		return order.Answer{}, err
+	}
 	return d.tool.start(ctx, order.Start{
 		Container: d.container(r.Name), Root: d.root(), Lowers: s.Layers,
-		Binary: d.c.Binary, Owner: r.Owner, Files: d.files(r, told),
-	}, ns, lock)
+		Binary: d.c.Binary, Owner: r.Owner, Files: d.files(r, told), Volumes: names,
+	}, ns, lock, mounts)
 }
 
 // fresh reports whether the instance has no files of its own yet, so that it
@@ -331,6 +340,9 @@ func (d *driver) settle(ctx context.Context, r record, p processes) error {
 // when it was the last.
 func (d *driver) remove(ctx context.Context, r record) error {
 	if err := d.stop(ctx, r); err != nil {
+		return err
+	}
+	if err := d.Release(ctx, r.Name); err != nil {
 		return err
 	}
 	gone := filepath.Join(d.c.Dir, gonePrefix+r.Name)

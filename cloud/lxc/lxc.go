@@ -17,10 +17,13 @@ import (
 	"sync"
 
 	"nutshell/cloud"
+	"nutshell/cloud/shelf"
 )
 
 // driver keeps in memory only what it can read again from its directory.
 type driver struct {
+	*shelf.Shelf // volumes
+
 	c     cloud.Config
 	log   *slog.Logger
 	tag   string // in the names of all that we make outside our directory
@@ -31,7 +34,7 @@ type driver struct {
 	tool  *helper
 	sweep sync.Once
 
-	warned, unlimited sync.Once // said once: privileged containers, limits that do not hold
+	warned, unlimited, unsized sync.Once // said once: privileged containers, limits that do not hold, volumes without a size
 }
 
 // privilege says whether containers get a user namespace.
@@ -71,6 +74,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 		return nil, err
 	}
 	d.users.init(d.tag)
+	d.Shelf = d.openShelf()
 	return d, nil
 }
 
@@ -140,6 +144,9 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, erro
 	if err := d.renew(&r, s); err != nil {
 		return cloud.Instance{}, err
 	}
+	if err := d.Arrange(ctx, holder(r), s.Volumes); err != nil {
+		return cloud.Instance{}, err
+	}
 	return d.start(ctx, r, s, lock)
 }
 
@@ -152,9 +159,11 @@ func (d *driver) launchNew(ctx context.Context, s cloud.Spec) (cloud.Instance, e
 	lock, err := d.lock(ctx, s.Name)
 	if err == nil {
 		defer func() { _ = lock.Close() }()
-		var inst cloud.Instance
-		if inst, err = d.start(ctx, r, s, lock); err == nil {
-			return inst, nil
+		if err = d.Arrange(ctx, holder(r), s.Volumes); err == nil {
+			var inst cloud.Instance
+			if inst, err = d.start(ctx, r, s, lock); err == nil {
+				return inst, nil
+			}
 		}
 	}
 	// The caller's context may be why we are here: undo with our own.
@@ -296,5 +305,7 @@ func (d *driver) tidy(ctx context.Context) {
 		if err := errors.Join(sweepCgroups(d.cgroup(""), names), removeIdleCgroups(d.pivot()), d.net.keep(groups)); err != nil {
 			d.log.Warn("leftovers not removed", "error", err)
 		}
+		d.Tidy()
+		d.reshow(ctx, records)
 	})
 }

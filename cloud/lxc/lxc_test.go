@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"nutshell/cloud"
 	"nutshell/cloud/cloudtest"
@@ -91,6 +92,12 @@ func (b bed) leftovers(t *testing.T, dir string) []string {
 			left = append(left, "interface "+l.Attrs().Name)
 		}
 	}
+	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, l := range loops {
+		if file, err := os.ReadFile(l); err == nil && strings.Contains(string(file), dir) {
+			left = append(left, l+": "+string(file))
+		}
+	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, dir) || strings.Contains(line, b.Installation) {
@@ -125,14 +132,25 @@ func TestPrivilegedDriver(t *testing.T) {
 func (b bed) suite(t *testing.T) cloudtest.Options {
 	t.Helper()
 	return cloudtest.Options{
-		Layers: []string{b.Layer}, Isolated: true, Limited: true, Leftovers: b.leftovers,
-		Tags: b.tags(),
+		Layers: []string{b.Layer}, Isolated: true, Limited: true, Sized: true, Leftovers: b.leftovers,
+		Tags: b.tags(), GrowsAtRest: !capable(t, unix.CAP_SYS_RESOURCE),
 		Kill: func(t *testing.T, i cloud.Instance) {
 			if err := syscall.Kill(initOf(t, b.Installation, i.Name), syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 		},
 	}
+}
+
+// capable reports whether we have one of root's capabilities.
+func capable(t *testing.T, bit int) bool {
+	t.Helper()
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&h, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	return data[bit/32].Effective&(1<<(bit%32)) != 0
 }
 
 func (b bed) tags() map[string]string {

@@ -321,18 +321,19 @@ func (s *Shelf) grow(ctx context.Context, r Record, bytes int64) error {
 	if err := cloud.CheckVolumeSize(bytes); err != nil {
 		return err
 	}
-	// Also when the record has the size already: a director that died may have
-	// written it and done no more.
+	grown := r
 	if bytes = whole(bytes); bytes > r.Bytes {
 		if err := Room(s.c.Dir, bytes-r.Bytes); err != nil {
 			return err
 		}
-		r.Bytes = bytes
-		if err := s.save(r); err != nil {
-			return err
-		}
+		grown.Bytes = bytes
 	}
-	return s.c.Keeper.Grow(ctx, r)
+	// Also when the record has the size already, as it may be half true. A
+	// volume that is larger than its record does no harm.
+	if err := s.c.Keeper.Grow(ctx, grown); err != nil || grown.Bytes == r.Bytes {
+		return err
+	}
+	return s.save(grown)
 }
 
 // Tidy removes what a director left that died while it made or removed

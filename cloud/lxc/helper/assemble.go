@@ -85,7 +85,46 @@ func assemble(o order.Start) error {
 			return fmt.Errorf("unmount %s: %w", at, err)
 		}
 	}
-	return furnish(o, binary)
+	media, err := shelve(stage, o.Volumes)
+	if err != nil {
+		return err
+	}
+	return furnish(o, binary, media)
+}
+
+// shelve mounts the volumes in a directory beside the root file system, and
+// returns a mount of that directory for the container, to which what is
+// mounted and unmounted here later spreads, but not the other way.
+func shelve(stage string, volumes []string) (int, error) {
+	at := filepath.Join(stage, order.Media)
+	if err := os.Mkdir(at, 0o755); err != nil {
+		return 0, err
+	}
+	if err := unix.Mount(at, at, "", unix.MS_BIND, ""); err != nil {
+		return 0, fmt.Errorf("mount %s: %w", at, err)
+	}
+	if err := unix.Mount("", at, "", unix.MS_SHARED, ""); err != nil {
+		return 0, fmt.Errorf("share %s: %w", at, err)
+	}
+	for n, name := range volumes {
+		dir, fd := filepath.Join(at, name), order.MountFD+n
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return 0, err
+		}
+		if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return 0, fmt.Errorf("mount volume %s: %w", name, err)
+		}
+		_ = unix.Close(fd) // an open mount is one in use
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, at, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", at, err)
+	}
+	attr := unix.MountAttr{Propagation: unix.MS_SLAVE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return 0, fmt.Errorf("follow %s: %w", at, err)
+	}
+	return fd, nil
 }
 
 // mapped opens a tree for mounting elsewhere, read-only, in which root's
@@ -112,7 +151,7 @@ func mapped(path string, owner int) (int, error) {
 // furnish puts the binary and the files into the root file system. What an
 // instance left there when it ran before is hostile: os.Root keeps us inside
 // whatever links it made.
-func furnish(o order.Start, binary int) error {
+func furnish(o order.Start, binary, media int) error {
 	root, err := os.OpenRoot(o.Root)
 	if err != nil {
 		return err
@@ -137,6 +176,23 @@ func furnish(o order.Start, binary int) error {
 	if err := unix.MoveMount(binary, "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return fmt.Errorf("mount %s: %w", o.Binary, err)
 	}
+	if st, err := root.Lstat(order.Media); err == nil && !st.IsDir() {
+		if err := root.Remove(order.Media); err != nil { // a link that an instance left
+			return err
+		}
+	}
+	if err := f.dir(order.Media); err != nil {
+		return err
+	}
+	below, err := root.Open(order.Media)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = below.Close() }()
+	if err := unix.MoveMount(media, "", int(below.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount /%s: %w", order.Media, err)
+	}
+	_ = unix.Close(media)
 	for _, file := range o.Files {
 		if err := f.write(file); err != nil {
 			return fmt.Errorf("write %s in the instance: %w", file.Path, err)

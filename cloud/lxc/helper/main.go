@@ -96,6 +96,9 @@ func start() (order.Answer, error) {
 	// liblxc keeps what it does not know; the monitor must not hold our lock.
 	syscall.CloseOnExec(order.LockFD)
 	syscall.CloseOnExec(order.UsersFD)
+	for n := range o.Volumes {
+		syscall.CloseOnExec(order.MountFD + n)
+	}
 	c, err := open(o.Container)
 	if err != nil {
 		return order.Answer{}, err

@@ -7,6 +7,7 @@ package order
 const (
 	UsersFD = 3 // the user namespace whose ids the instance gets, or /dev/null
 	LockFD  = 4 // held while the helper works: see Start.
+	MountFD = 5 // the mounts of Start.Volumes, from here on
 )
 
 // Start asks the helper to put the root file system together, in a mount
@@ -20,7 +21,15 @@ type Start struct {
 	Binary string   `json:"binary"` // becomes /usr/bin/nutshell
 	Owner  int      `json:"owner"`  // host id of the container's root; 0: no user namespace
 	Files  []File   `json:"files"`
+	// Volumes are names of directories below Media, one for each descriptor
+	// from MountFD on.
+	Volumes []string `json:"volumes,omitempty"`
 }
+
+// Media is where volumes appear in an instance. A directory of the same name
+// lies beside the root file system, in the mount namespace of the container's
+// monitor; what is mounted there later appears here too.
+const Media = "media"
 
 // Container names a container.
 type Container struct {

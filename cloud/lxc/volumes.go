@@ -1,0 +1,381 @@
+package lxc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nutshell/cloud"
+	"nutshell/cloud/shelf"
+)
+
+const (
+	volumesDir = ".volumes" // no instance's name
+	formImage  = "image"
+	imageFile  = "image"
+)
+
+func image(r shelf.Record) string { return filepath.Join(r.Dir, imageFile) }
+
+func (d *driver) openShelf() *shelf.Shelf {
+	return shelf.New(shelf.Config{
+		Dir: filepath.Join(d.c.Dir, volumesDir), Installation: d.c.Installation, Log: d.log,
+		Keeper: &keeper{trees: shelf.NewTrees(), d: d},
+		Ready:  d.tidy,
+		Hold:   d.hold,
+		Exists: func(instance string) bool { _, err := os.Stat(d.recordFile(instance)); return err == nil },
+		Notes: func(form string) map[string]string {
+			if form == shelf.FormTree {
+				return map[string]string{"size": "not enforced"}
+			}
+			return nil
+		},
+	})
+}
+
+func holder(r record) shelf.Holder { return shelf.Holder{Name: r.Name, Group: r.Group} }
+
+// hold locks an instance for an order on its volumes.
+func (d *driver) hold(ctx context.Context, instance string) (shelf.Holder, func(), error) {
+	unlock, err := d.names.Lock(ctx, instance)
+	if err != nil {
+		return shelf.Holder{}, nil, err
+	}
+	lock, err := d.lock(ctx, instance)
+	if err != nil {
+		unlock()
+		return shelf.Holder{}, nil, err
+	}
+	release := func() { _ = lock.Close(); unlock() }
+	r, err := d.load(instance)
+	if err != nil {
+		release()
+		return shelf.Holder{}, nil, err
+	}
+	return holder(r), release, nil
+}
+
+// volumeMounts makes a mount of each volume that the instance has, for its
+// start. They are nowhere yet, and go when they are closed.
+func (d *driver) volumeMounts(ctx context.Context, r record, users *os.File) (names []string, mounts []*os.File, err error) {
+	held, err := d.Held(r.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, v := range held {
+		m, err := d.volumeMount(ctx, v, r, users)
+		if err != nil {
+			return names, mounts, fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+		names, mounts = append(names, v.Mount), append(mounts, m)
+	}
+	return names, mounts, nil
+}
+
+// volumeMount is a mount of a volume for one instance, whose root's files are
+// root's on the disk: whichever instance gets it next, under whichever ids,
+// finds its own files.
+func (d *driver) volumeMount(ctx context.Context, v shelf.Record, r record, users *os.File) (*os.File, error) {
+	var m *os.File
+	var err error
+	if v.Form == formImage {
+		m, err = mountImage(ctx, image(v))
+	} else {
+		m, err = mountTree(shelf.Data(v))
+	}
+	if err != nil || r.Privileged {
+		return m, err
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users.Fd())}
+	if err := unix.MountSetattr(int(m.Fd()), "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return nil, errors.Join(fmt.Errorf("map the owners of files: %w", err), m.Close())
+	}
+	return m, nil
+}
+
+func mountTree(dir string) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	m := os.NewFile(uintptr(fd), dir)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), m.Close())
+	}
+	return m, nil
+}
+
+// reshow lets volumes appear that are their instance's and are not there: a
+// director died between the one and the other.
+func (d *driver) reshow(ctx context.Context, records []record) {
+	for _, r := range records {
+		held, err := d.Held(r.Name)
+		if err != nil || len(held) == 0 {
+			continue
+		}
+		_, release, err := d.hold(ctx, r.Name)
+		if err != nil {
+			continue // removed since, or a start goes on, which mounts them
+		}
+		for _, v := range held {
+			if err := (&keeper{d: d}).Show(ctx, v); err != nil {
+				d.log.Warn("volume is not mounted in its instance", "volume", v.Name, "instance", r.Name, "error", err)
+			}
+		}
+		release()
+	}
+}
+
+// keeper keeps volumes in images, or in directories where images cannot be.
+type keeper struct {
+	trees *shelf.Trees
+	d     *driver
+}
+
+// Make makes an image, and mounts it once to see that this works here.
+func (k *keeper) Make(ctx context.Context, dir string, bytes int64) (string, error) {
+	path := filepath.Join(dir, imageFile)
+	err := makeImage(ctx, path, bytes)
+	if err == nil {
+		var m *os.File
+		if m, err = mountImage(ctx, path); err == nil {
+			err = m.Close()
+		}
+	}
+	if !errors.Is(err, errNoImages) {
+		return formImage, err
+	}
+	k.d.unsized.Do(func() {
+		k.d.log.Warn("volumes are plain directories, whose size is not enforced", "cause", err)
+	})
+	if err := os.RemoveAll(path); err != nil {
+		return "", err
+	}
+	return k.trees.Make(ctx, dir, bytes)
+}
+
+// processesOf is what runs of a volume's holder.
+func (k *keeper) processesOf(ctx context.Context, r shelf.Record) (record, processes, error) {
+	if r.Holder == "" {
+		return record{}, processes{}, nil
+	}
+	i, err := k.d.load(r.Holder)
+	if err != nil {
+		return record{}, processes{}, err
+	}
+	p, err := k.d.running(ctx, i)
+	return i, p, err
+}
+
+// Show mounts the volume in a running container. One that does not run gets
+// its volumes when it starts.
+func (k *keeper) Show(ctx context.Context, r shelf.Record) error {
+	i, p, err := k.processesOf(ctx, r)
+	if err != nil || !p.Init.Alive() || k.d.shown(p.Monitor, r.Mount) {
+		return err
+	}
+	users, err := k.d.users.namespace(ctx, k.d.tool, i)
+	if err != nil {
+		return err
+	}
+	m, err := k.d.volumeMount(ctx, r, i, users)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = m.Close() }()
+	if err := k.d.show(p.Monitor, r.Mount, m); !errors.Is(err, errEnded) {
+		return err
+	}
+	return nil // the instance ended meanwhile
+}
+
+// busyTime is how long a program that has just ended may still count.
+const busyTime = 300 * time.Millisecond
+
+// Hide unmounts it, also in a container that is about to end.
+func (k *keeper) Hide(ctx context.Context, r shelf.Record) error {
+	_, p, err := k.processesOf(ctx, r)
+	if err != nil || !p.Monitor.Alive() {
+		return err
+	}
+	for end := time.Now().Add(busyTime); ; time.Sleep(5 * time.Millisecond) {
+		err = k.d.hide(p.Monitor, r.Mount)
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: programs in %s have files of volume %s open", cloud.ErrInUse, r.Holder, r.Name)
+		}
+	}
+	if errors.Is(err, errEnded) {
+		return nil
+	}
+	if err == nil {
+		// A program may have mounts of its own, which still show the volume. Then
+		// it stays where it was.
+		if err = k.Idle(ctx, r); errors.Is(err, cloud.ErrInUse) {
+			err = errors.Join(err, k.Show(ctx, r))
+		}
+	}
+	return err
+}
+
+// Idle waits until the kernel has let go of an image.
+func (k *keeper) Idle(ctx context.Context, r shelf.Record) error {
+	if r.Form != formImage {
+		return nil
+	}
+	return awaitIdle(ctx, image(r))
+}
+
+// Grow makes room in the image and then in its file system.
+func (k *keeper) Grow(ctx context.Context, r shelf.Record) error {
+	if r.Form != formImage {
+		return nil
+	}
+	return growImage(ctx, image(r), r.Bytes)
+}
+
+// Used asks the mounted file system, or reads what it wrote down last.
+func (k *keeper) Used(r shelf.Record) int64 {
+	if r.Form != formImage {
+		return k.trees.Used(r)
+	}
+	if r.Holder != "" {
+		var p processes
+		if err := cloud.LoadState(k.d.processFile(r.Holder), &p); err == nil && k.d.shown(p.Monitor, r.Mount) {
+			var s unix.Statfs_t
+			at := fmt.Sprintf("/proc/%d/root%s", p.Monitor.PID, k.d.mediaAt(r.Mount))
+			if err := unix.Statfs(at, &s); err == nil {
+				return int64(s.Blocks-s.Bfree) * s.Bsize
+			}
+		}
+	}
+	f, err := os.Open(image(r))
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = f.Close() }()
+	s, err := readSuperblock(f)
+	if err != nil {
+		return 0
+	}
+	return max(0, s.blocks-s.free-s.overhead) * imageBlock
+}
+
+// Copy keeps the image as it is. Where the disk's file system can share
+// blocks, it does so at one moment, while programs write: what is kept is what
+// a loss of power would leave. Elsewhere the volume has to be at rest.
+func (k *keeper) Copy(ctx context.Context, r shelf.Record, to string) (int64, error) {
+	_, p, err := k.processesOf(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	if r.Form != formImage {
+		if p.Init.Alive() {
+			return 0, fmt.Errorf("%w: instance %s runs: stop it, or detach the volume", cloud.ErrInUse, r.Holder)
+		}
+		return k.trees.Copy(ctx, r, to)
+	}
+	from, err := lockImage(ctx, image(r))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = from.Close() }()
+	kept, err := os.OpenFile(filepath.Join(to, imageFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = kept.Close() }()
+	if p.Init.Alive() {
+		if err := k.flush(p, r); err != nil {
+			return 0, err
+		}
+	}
+	if err := unix.IoctlFileClone(int(kept.Fd()), int(from.Fd())); err == nil {
+		return 0, kept.Sync()
+	}
+	if p.Init.Alive() {
+		return 0, fmt.Errorf("%w: %s runs, and the file system of %s cannot keep one moment: stop the instance, or detach the volume",
+			cloud.ErrInUse, r.Holder, k.d.c.Dir)
+	}
+	if err := awaitIdle(ctx, image(r)); err != nil {
+		return 0, err
+	}
+	return copyImage(kept, from)
+}
+
+// flush writes down what programs have written so far.
+func (k *keeper) flush(p processes, r shelf.Record) error {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/root%s", p.Monitor.PID, k.d.mediaAt(r.Mount)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // not mounted there, or ended
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+func copyImage(to, from *os.File) (int64, error) {
+	bytes, err := dataBytes(from)
+	if err == nil {
+		err = shelf.Room(filepath.Dir(to.Name()), bytes)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if _, err := shelf.Clone(to, from); err != nil {
+		return 0, err
+	}
+	return bytes, to.Sync()
+}
+
+// Restore copies the image back, and puts it in place in one step. One that
+// is smaller than the volume is now grows.
+func (k *keeper) Restore(ctx context.Context, r shelf.Record, from string) error {
+	if r.Form != formImage {
+		return k.trees.Restore(ctx, r, from)
+	}
+	kept, err := os.Open(filepath.Join(from, imageFile))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = kept.Close() }()
+	// For a moment there are both, each with its space set aside.
+	if err := shelf.Room(r.Dir, r.Bytes); err != nil {
+		return err
+	}
+	fresh := filepath.Join(r.Dir, newPrefix+imageFile)
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(fresh, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = unix.IoctlFileClone(int(f.Fd()), int(kept.Fd())); err != nil {
+		_, err = copyImage(f, kept)
+	}
+	if err == nil {
+		err = setAside(f, r.Bytes)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(fresh, image(r))
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(fresh))
+	}
+	return growImage(ctx, image(r), r.Bytes)
+}
