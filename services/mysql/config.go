@@ -26,9 +26,10 @@ type nodeConfig struct {
 
 // balancerConfig is for an instance that balances.
 type balancerConfig struct {
-	Peers   []member `json:"peers"`   // all balancers
-	Drain   []string `json:"drain"`   // nodes that get no new clients
-	Arbiter bool     `json:"arbiter"` // it votes, because the number of nodes is even
+	Peers   []member       `json:"peers"`   // all balancers
+	Slots   map[string]int `json:"slots"`   // of nodes, by id, from 1; the same on all balancers
+	Drain   []string       `json:"drain"`   // nodes that get no new clients
+	Arbiter bool           `json:"arbiter"` // it votes, because the number of nodes is even
 }
 
 // member is an instance that others must reach.
@@ -128,6 +129,7 @@ type balancerState struct {
 	Writer  string          `json:"writer"` // node that takes writes
 	Up      map[string]bool `json:"up"`     // nodes by id
 	Clients map[string]int  `json:"clients"`
+	Slots   map[string]int  `json:"slots"`
 	Arbiter bool            `json:"arbiter"`
 }
 

@@ -102,6 +102,7 @@ type cluster struct {
 	nodes   []api.Instance // that stay
 	leaving []api.Instance // nodes that still run
 	glbs    []api.Instance
+	slots   map[string]int // of nodes, for balancers
 }
 
 func (m *manager) cluster(l services.Layout) (cluster, error) {
@@ -123,7 +124,7 @@ func (m *manager) config(c cluster, i api.Instance, join bool, donors []string) 
 		all.Node = &nodeConfig{Join: join, Solo: len(c.nodes) == 1 && len(c.leaving) == 0, Donors: donors}
 		return all
 	}
-	b := &balancerConfig{Arbiter: len(c.nodes)%2 == 0 && c.glbs[0].ID == i.ID, Drain: ids(c.leaving)}
+	b := &balancerConfig{Arbiter: len(c.nodes)%2 == 0 && c.glbs[0].ID == i.ID, Drain: ids(c.leaving), Slots: c.slots}
 	for _, g := range c.glbs {
 		b.Peers = append(b.Peers, member{g.ID, g.Address})
 	}
@@ -205,6 +206,9 @@ func (m *manager) finish(ctx context.Context, c cluster) error {
 	}
 	if err := m.remember(ctx, all, writer); err != nil {
 		return err
+	}
+	if c.slots = m.slots(ctx, c); c.slots == nil && len(c.glbs) > 0 {
+		return &api.Error{Code: api.CodeUnavailable, Op: "configure", Object: "balancers", Message: "none of them answers"}
 	}
 	var failed error
 	for _, g := range c.glbs {

@@ -3,6 +3,8 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"io"
+	"log"
 	"net"
 	"strconv"
 	"testing"
@@ -19,6 +21,7 @@ func open(t *testing.T, w *servicetest.World, change ...func(*driver.Config)) *s
 	o := w.Manager.(*manager).Offers()
 	c := driver.NewConfig()
 	c.Net, c.Addr, c.User, c.Passwd, c.DBName = "tcp", net.JoinHostPort(o["host"], o["port"]), o["user"], o["password"], o["database"]
+	c.Logger = log.New(io.Discard, "", 0)
 	c.InterpolateParams, c.Timeout, c.ReadTimeout, c.WriteTimeout = true, 5*time.Second, 20*time.Second, 20*time.Second
 	for _, f := range change {
 		f(c)
@@ -54,7 +57,7 @@ func count(t *testing.T, db *sql.DB, table string) int {
 }
 
 func TestOneNode(t *testing.T) {
-	w := servicetest.New(t, Kind())
+	w := world(t)
 	ctx := within2(t, 3*time.Minute)
 	must(t, w.Settle(ctx))
 	db := open(t, w)

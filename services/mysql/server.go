@@ -45,12 +45,17 @@ type server struct {
 }
 
 func newServer(m services.Machine, t *template.Template, memory int64) *server {
-	s := &server{m: m, log: m.Log(), templates: t, memory: memory, run: filepath.Join(m.Dir("run"), "mysql")}
-	if len(s.run)+len("/mysql.sock") > 100 { // see services.Socket
-		sum := sha256.Sum256([]byte(s.run))
-		s.run = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
+	return &server{m: m, log: m.Log(), templates: t, memory: memory, run: shortDir(m, "mysql")}
+}
+
+// shortDir is a directory for sockets, whose paths must be short.
+func shortDir(m services.Machine, name string) string {
+	dir := filepath.Join(m.Dir("run"), name)
+	if len(dir)+len("/haproxy.sock.12345.tmp") > 100 { // see services.Socket
+		sum := sha256.Sum256([]byte(dir))
+		dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
 	}
-	return s
+	return dir
 }
 
 func (s *server) socket() string  { return filepath.Join(s.run, "mysql.sock") }
@@ -109,6 +114,14 @@ func (s *server) apply(ctx context.Context, c config, volumes []api.Mounted) err
 	s.mu.Unlock()
 	if full {
 		return nil
+	}
+	if err := os.Mkdir(s.data(), 0o700); err == nil {
+		err = s.give(s.data())
+		if err != nil {
+			return err
+		}
+	} else if !errors.Is(err, os.ErrExist) {
+		return err
 	}
 	if err := s.start(ctx, revision); err != nil {
 		return err
