@@ -31,17 +31,19 @@ import (
 // house is a director on a loopback port with a cloud in memory, whose
 // managers speak the real protocol with real certificates.
 type house struct {
-	t      *testing.T
-	dir    string
-	sim    *cloudtest.Sim
-	d      *Director
-	url    string
-	admin  client
-	stop   context.CancelFunc
-	served chan error
-	log    *slog.Logger
-	edge   EdgeConfig
-	credit CreditConfig
+	t   *testing.T
+	dir string
+	sim *cloudtest.Sim
+	// cabinet is sim with volumes.
+	cabinet *cabinet
+	d       *Director
+	url     string
+	admin   client
+	stop    context.CancelFunc
+	served  chan error
+	log     *slog.Logger
+	edge    EdgeConfig
+	credit  CreditConfig
 
 	mu     sync.Mutex
 	fail   map[string]error         // operations that managers fail, by kind
@@ -62,6 +64,7 @@ func newHouseWith(t *testing.T, credit CreditConfig) *house {
 		n++
 		return fmt.Sprintf("127.%d.%d.%d", net2, net3, n)
 	}}
+	h.cabinet = newCabinet(h.sim)
 	h.start()
 	t.Cleanup(func() {
 		h.stopDirector()
@@ -85,9 +88,10 @@ func (w testWriter) Write(b []byte) (int, error) {
 
 func (h *house) config() Config {
 	var drivers cloud.Registry
-	drivers.Register("sim", func(cloud.Config) (cloud.Driver, error) { return h.sim, nil })
+	drivers.Register("sim", func(cloud.Config) (cloud.Driver, error) { return h.cabinet, nil })
 	var kinds services.Registry
 	kinds.Register(testKind)
+	kinds.Register(keeperKind)
 	return Config{Dir: h.dir, Listen: []string{"127.0.0.1:0"}, Git: GitConfig{Listen: []string{"127.0.0.1:0"}}, Clouds: []CloudConfig{{Name: "default", Driver: "sim"}}, Drivers: &drivers,
 		Services: &kinds, Binary: os.Args[0], Limits: Limits{Instances: 6}, Edge: h.edge, Credit: h.credit, Now: time.Now, Log: h.log}
 }
@@ -301,6 +305,7 @@ var testKind = services.Kind{
 	}{"64M", 3},
 	Actions: []api.Action{{Name: "hello", Params: []api.Parameter{{Name: "who", Required: true}}},
 		{Name: "fill", Title: "Fill it", Takes: "a text", Params: []api.Parameter{{Name: "into"}}}, {Name: "copy", Title: "Copy it", Gives: "copy.txt"}},
+	Offers:      []api.Offer{{Name: "host", Help: "where it is"}, {Name: "password", Help: "its password", Secret: true}},
 	Code:        api.CodeRules{Accepts: true},
 	DefaultCode: map[string]string{"index.html": "hello\n"},
 	Manager:     func(services.Host) services.Manager { return testHalf{} },
@@ -517,6 +522,9 @@ func (m *fakeManager) converge(ctx context.Context, d api.DesiredService) error 
 		if got.Error != nil {
 			return got.Error
 		}
+	}
+	if err := m.askVolumes(ctx, d); err != nil {
+		return err
 	}
 	if len(l.Leave) == 0 {
 		return nil

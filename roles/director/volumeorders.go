@@ -354,7 +354,11 @@ func (d *Director) runDelVolume(ctx context.Context, run *operation.Run, p *plac
 	if err := run.Step(ctx, "delete it"); err != nil {
 		return err
 	}
-	if err := d.changeVolume(ctx, v.ID, func(v *store.Volume) { v.State, v.Reason = api.VolumeLeaving, "its owner deleted it" }); err != nil {
+	err := d.changeVolume(ctx, v.ID, func(v *store.Volume) { v.State, v.Reason = api.VolumeLeaving, "its owner deleted it" })
+	if api.CodeOf(err) == api.CodeNotFound { // where this runs again, the sweep may have been quicker
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return d.deleteVolumeNow(ctx, v)

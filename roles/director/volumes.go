@@ -351,6 +351,7 @@ func noShrink(ctx context.Context, t *store.Tx, kind services.Kind, s store.Serv
 		if wanted >= p.Volume.Bytes(before) {
 			continue
 		}
+		slices.SortFunc(rows, func(a, b store.Volume) int { return cmp.Compare(b.Bytes, a.Bytes) }) // the largest is named
 		for _, v := range rows {
 			if v.Part == p.Name && v.State != api.VolumeLeaving && v.Bytes > wanted {
 				return &api.Error{Code: api.CodeInvalid, Op: "change settings of", Object: "service " + s.Name,
