@@ -229,6 +229,7 @@ func (c *Client) Commands() []*cli.Command {
 	}
 	list = append(list,
 		c.object(house, "user", "users, credits and passwords", c.userVerbs()),
+		c.object(house, "credit", "what you have, what it goes for, how long it lasts", c.creditVerbs()),
 		c.object(house, "cloud", "clouds and what runs in them", c.cloudVerbs()),
 		c.object(house, "director", "the director", c.directorVerbs()),
 		c.object(house, "edge", "the one address of all services", c.edgeVerbs()),
@@ -245,7 +246,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"user", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "login", "logout", "completion"}
+	return []string{"user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -221,6 +221,9 @@ func (f *fake) answerUsers(r *http.Request, p []string, read func(any)) (int, an
 	if u == nil {
 		return 0, nil, &api.Error{Code: api.CodeNotFound, Object: "user " + p[1], Message: "there is no such user"}
 	}
+	if len(p) == 3 {
+		return f.answerAccount(r, u, p[2], read)
+	}
 	switch r.Method {
 	case "DELETE":
 		delete(f.users, u.Name)
@@ -228,11 +231,28 @@ func (f *fake) answerUsers(r *http.Request, p []string, read func(any)) (int, an
 	case "PATCH":
 		var in api.ChangeUser
 		read(&in)
-		if in.AddCredit != nil {
-			u.Credit += *in.AddCredit
-		}
 	}
 	return 200, u, nil
+}
+
+func (f *fake) answerAccount(r *http.Request, u *api.User, what string, read func(any)) (int, any, error) {
+	end := fakeTime.Add(5 * time.Hour)
+	a := api.Account{User: u.Name, PerHour: 3, Held: 1, Exhausted: &end, Enforced: u.Name != "admin", Quota: api.Quota{Instances: 8}, Used: api.Quota{Applications: 2, Instances: 3, VolumeBytes: 3 << 30}}
+	switch what {
+	case "credit":
+		var in api.Grant
+		read(&in)
+		u.Credit += in.Amount
+	case "quota":
+		read(&a.Quota)
+	case "ledger":
+		return 200, []api.LedgerEntry{
+			{ID: 3, Time: fakeTime, Amount: -1, Balance: 9, Kind: "charge", Reason: "hour 1", Actor: "nutshell", Application: 1, Service: 1, Instance: "a1-s1-abcde"},
+			{ID: 2, Time: fakeTime, Amount: -2, Balance: 8, Kind: "hold", Reason: "held: scale shop/web", Actor: "nutshell", Application: 1, Service: 1},
+			{ID: 1, Time: fakeTime, Amount: 10, Balance: 10, Kind: "grant", Reason: "to begin with", Actor: "nutshell"}}, nil
+	}
+	a.Credit = u.Credit
+	return 200, a, nil
 }
 
 func (f *fake) answerTokens(r *http.Request, p []string, read func(any)) (int, any, error) {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,7 +28,10 @@ func (c *Client) userVerbs() []*cli.Command {
 		c.verb("create", "make a new user (admins only)", "<username>", createUser, flags()...),
 		c.verb("create-free", "the same as create, kept for old scripts", "<username>", createUser, flags()...),
 		c.verb("list", "the users (admins only)", "", listUsers, &cli.BoolFlag{Name: "credit", Usage: "with their credits"}),
-		c.verb("add-credit", "give or take credits (admins only)", "<username> <credit>", addCredit),
+		c.verb("add-credit", "give or take credits (admins only)", "<username> <credit>", addCredit, &cli.StringFlag{Name: "reason", Usage: "what the user's ledger says"}),
+		c.verb("set-quota", "bound what a user may have at a time; 0: no bound (admins only)", "<username>", setQuota,
+			&cli.IntFlag{Name: "applications", Usage: "applications"}, &cli.IntFlag{Name: "instances", Usage: "started instances, managers included"},
+			&cli.StringFlag{Name: "volumes", Usage: "sum of the sizes of volumes, such as 50G"}),
 		c.verb("get-certificate", "trust the configured director and keep a token for it", "", func(r *call) error { return r.login("") },
 			&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag()),
 		c.verb("get-config", "your user record", "", userConfig),
@@ -81,18 +83,6 @@ func listUsers(r *call) error {
 			fmt.Fprintln(w, printable(u.Name))
 		}
 	})
-}
-
-func addCredit(r *call) error {
-	n, err := strconv.ParseInt(strings.TrimPrefix(r.arg("credit"), "+"), 10, 64)
-	if err != nil {
-		return usagef("%s is not a number of credits such as 10 or -10", api.Shorten(r.arg("credit")))
-	}
-	var u api.User
-	if err := r.send(http.MethodPatch, "/users/"+escape(r.arg("username")), api.ChangeUser{AddCredit: &n}, &u); err != nil {
-		return err
-	}
-	return r.showText(u, func(w io.Writer) { fmt.Fprintln(w, u.Credit) })
 }
 
 // self is the user who is signed in.
