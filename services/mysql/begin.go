@@ -180,7 +180,7 @@ func (s *server) clearEmpty() error {
 // character that would need quoting.
 func (s *server) ownAccount() string {
 	hash := passwordHash(s.c.Secrets[secretRoot])
-	return "FLUSH PRIVILEGES;\nDELETE FROM mysql.global_priv WHERE User='';\nFLUSH PRIVILEGES;\n" +
+	return "FLUSH PRIVILEGES;\nDELETE FROM mysql.global_priv WHERE User='' OR User='root' AND Host<>'localhost';\nFLUSH PRIVILEGES;\n" +
 		"CREATE USER IF NOT EXISTS root@localhost IDENTIFIED BY PASSWORD '" + hash + "';\nALTER USER root@localhost IDENTIFIED BY PASSWORD '" + hash + "';\n" +
 		"GRANT ALL PRIVILEGES ON *.* TO root@localhost WITH GRANT OPTION;\n"
 }
