@@ -276,9 +276,12 @@ func (d *Director) tryBackup(ctx context.Context, run *operation.Run, o store.Op
 	}
 	finding, verified := result.Text, d.c.Now().UTC()
 	if err != nil {
-		finding, verified = "the trial failed: "+err.Error(), time.Time{}
 		if ctx.Err() != nil {
 			return err
+		}
+		finding, verified = "the trial failed: "+err.Error(), time.Time{}
+		if api.CodeOf(err) == api.CodeNoSpace && o.Kind != serviceVerify { // the backup itself is well
+			finding, err = "not tried: "+err.Error(), nil
 		}
 	}
 	return errors.Join(err, d.write(ctx, func(ctx context.Context, t *store.Tx) error {

@@ -93,7 +93,7 @@ func (a *agent) Call(ctx context.Context, method string, raw json.RawMessage) (a
 		return nil, api.Conflictf("instance %s holds no data", a.m.Address())
 	}
 	switch method {
-	case "recover", "begin", "leave", "promote", "remember", "settle":
+	case "recover", "begin", "leave", "promote", "remember", "settle", "restore":
 		a.busy.Lock()
 		defer a.busy.Unlock()
 		return a.command(ctx, method, raw)
@@ -149,6 +149,12 @@ func (a *agent) command(ctx context.Context, method string, raw json.RawMessage)
 			return nil, api.Invalidf("remember: %v", err)
 		}
 		return nil, s.remember(m)
+	case "restore":
+		var args restArgs
+		if err := json.Unmarshal(raw, &args); err != nil {
+			return nil, api.Invalidf("restore: %v", err)
+		}
+		return s.rest(ctx, args)
 	}
 	return nil, s.settle(ctx)
 }

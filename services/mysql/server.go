@@ -42,6 +42,9 @@ type server struct {
 	db       *sql.DB
 	password string // of db
 	full     bool   // stopped because the volume is full
+
+	copying sync.Mutex
+	copies  int // restores and trials under way
 }
 
 func newServer(m services.Machine, t *template.Template, memory int64) *server {
@@ -91,6 +94,9 @@ func (s *server) open() *sql.DB {
 // get a copy; it never begins a cluster, save where it is the only node.
 func (s *server) apply(ctx context.Context, c config, volumes []api.Mounted) error {
 	if err := s.find(volumes); err != nil {
+		return err
+	}
+	if err := s.mendRestore(); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -30,11 +30,15 @@ type settings struct {
 	SlowSeconds    int      `json:"slow_seconds" title:"Slow queries" help:"queries that take longer go to slow.log" min:"1" max:"3600" unit:"seconds"`
 	TLS            string   `json:"tls" title:"TLS of clients" help:"offered: clients may use it; required: others are refused" enum:"offered|required"`
 	CharacterSet   string   `json:"character_set" title:"Character set" help:"of new databases" enum:"utf8mb4|utf8mb3|latin1|ascii|binary" restart:"true"`
+	BackupEvery    string   `json:"backup_every" title:"Backups" help:"how often one is taken by itself" enum:"off|1h|6h|12h|24h|168h"`
+	BackupKeep     int      `json:"backup_keep" title:"Backups kept" help:"of those taken by themselves, the newest; those that were asked for stay" min:"1" max:"1000"`
+	BackupLog      bool     `json:"backup_log" title:"Any moment" help:"keep what changes, too, each minute: then any moment since the oldest backup can be restored"`
+	BackupVerify   bool     `json:"backup_verify" title:"Try backups" help:"restore each backup on trial, on a node, beside its data"`
 	Variables      []string `json:"variables" title:"Server variables" help:"each as name=value; nodes are started again one after another" restart:"true"`
 }
 
 func defaults() *settings {
-	return &settings{VolumeSize: "4G", Database: "app", Routing: singleWriter, SyncWait: 1, MaxConnections: 100, SlowSeconds: 5, TLS: "offered", CharacterSet: "utf8mb4", Variables: []string{}}
+	return &settings{VolumeSize: "4G", Database: "app", Routing: singleWriter, SyncWait: 1, MaxConnections: 100, SlowSeconds: 5, TLS: "offered", CharacterSet: "utf8mb4", BackupEvery: "24h", BackupKeep: 7, BackupLog: true, BackupVerify: true, Variables: []string{}}
 }
 
 func parseSettings(raw json.RawMessage) (settings, error) {
