@@ -141,6 +141,9 @@ func (d *Director) retry(ctx context.Context, in *OperationPath) (api.Operation,
 	if o.State != api.OperationFailed && o.State != api.OperationCancelled {
 		return api.Operation{}, &api.Error{Code: api.CodeConflict, Op: "retry", Object: "operation " + o.ID, Message: "only what failed or was cancelled can be tried again; it is " + string(o.State)}
 	}
+	if o.Kind == applicationManifest {
+		return d.retryManifest(ctx, o)
+	}
 	order, err := d.reorder(o)
 	if err != nil {
 		return api.Operation{}, err

@@ -14,9 +14,12 @@ import (
 
 // Kinds of operations.
 const (
-	applicationStart   = "application.start"
-	applicationStop    = "application.stop"
-	applicationDelete  = "application.delete"
+	applicationStart  = "application.start"
+	applicationStop   = "application.stop"
+	applicationDelete = "application.delete"
+
+	applicationManifest = "application.manifest"
+
 	instanceReplace    = "instance.replace" // of a lost manager
 	serviceStart       = "service.start"
 	serviceStop        = "service.stop"
@@ -37,7 +40,7 @@ const (
 
 // limits of whole operations. The first start of a kind builds its image.
 var operationLimits = map[string]time.Duration{
-	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, instanceReplace: 10 * time.Minute,
+	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, applicationManifest: 2 * time.Hour, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
 	serviceSecret: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,

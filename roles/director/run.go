@@ -45,7 +45,7 @@ func (d *Director) run(o store.Operation) {
 		ctx, cancel := context.WithDeadlineCause(ctx, o.Deadline, &api.Error{Code: api.CodeDeadline, Message: "the operation did not finish in time"})
 		defer cancel()
 		log := d.c.Log.With("op", o.Kind, "operation", o.ID, "app", o.Application)
-		run := operation.New(2, d.saveRun(o.ID), d.c.Now)
+		run := operation.New(stepsOf(o), d.saveRun(o.ID), d.c.Now)
 		err := d.carryOut(ctx, run, o)
 		if err != nil && d.ctx.Err() != nil {
 			return // it goes on when the director does
@@ -62,6 +62,14 @@ func (d *Director) run(o store.Operation) {
 		}
 		log.Info("operation done")
 	})
+}
+
+// stepsOf is how many steps an operation is expected to have.
+func stepsOf(o store.Operation) int {
+	if o.Kind == applicationManifest {
+		return manifestSteps
+	}
+	return 2
 }
 
 func (d *Director) carryOut(ctx context.Context, run *operation.Run, o store.Operation) error {
@@ -89,7 +97,7 @@ func (d *Director) carryOut(ctx context.Context, run *operation.Run, o store.Ope
 // applications as such. They may begin again after its death.
 func (d *Director) carriers() map[string]func(context.Context, *operation.Run, store.Operation) error {
 	return map[string]func(context.Context, *operation.Run, store.Operation) error{
-		serviceStream: d.carryStream,
+		serviceStream: d.carryStream, applicationManifest: d.carryManifest,
 		serviceVolume: d.runVolume,
 		serviceBackup: d.runBackup, serviceVerify: d.runVerify, serviceRestore: d.runRestore, serviceRetire: d.runRetire,
 	}
@@ -294,6 +302,9 @@ func (d *Director) runDelete(ctx context.Context, run *operation.Run, a store.Ap
 // settleApplication makes an application fit an operation on it that has
 // ended, in the same transaction.
 func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.Operation) error {
+	if o.Kind == applicationManifest {
+		return d.settleManifest(ctx, t, o)
+	}
 	if o.State != api.OperationDone && o.Kind == applicationStart {
 		if o.Undone != "" {
 			o.Undone += "; "
@@ -333,17 +344,7 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 		}
 		return t.MoveApplication(ctx, &a, api.Running, "its manager answers")
 	case applicationDelete:
-		services, err := t.Services(ctx, store.Selection{Application: a.ID})
-		if err != nil {
-			return err
-		}
-		for _, s := range services {
-			if err := d.removeService(ctx, t, s); err != nil {
-				return err
-			}
-		}
-		t.After(func() { d.dropRepository(a.ID) })
-		return t.DeleteApplication(ctx, a)
+		return d.removeApplication(ctx, t, a)
 	}
 	if err := d.moveServices(ctx, t, a.ID, api.Stopped, "the application was stopped", func(s store.Service) bool { return s.State != api.Init }); err != nil {
 		return err
@@ -352,6 +353,21 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 		return t.Tell(ctx, a.ID, 0)
 	}
 	return t.MoveApplication(ctx, &a, api.Stopped, stoppedBecause(o))
+}
+
+// removeApplication deletes an application's row with all that hangs on it.
+func (d *Director) removeApplication(ctx context.Context, t *store.Tx, a store.Application) error {
+	services, err := t.Services(ctx, store.Selection{Application: a.ID})
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		if err := d.removeService(ctx, t, s); err != nil {
+			return err
+		}
+	}
+	t.After(func() { d.dropRepository(a.ID) })
+	return t.DeleteApplication(ctx, a)
 }
 
 func (d *Director) moveServices(ctx context.Context, t *store.Tx, application int64, next api.State, reason string, which func(store.Service) bool) error {

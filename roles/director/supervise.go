@@ -27,6 +27,7 @@ func (d *Director) supervise(ctx context.Context) {
 	d.sweep(ctx)
 	d.prune(ctx)
 	d.dropUploads(ctx)
+	d.dropManifests(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,6 +39,7 @@ func (d *Director) supervise(ctx context.Context) {
 			d.dropBlobs(ctx)
 			d.dropUploads(ctx)
 		case <-daily.C:
+			d.dropManifests(ctx)
 			d.prune(ctx)
 		}
 	}

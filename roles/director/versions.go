@@ -32,12 +32,20 @@ func (d *Director) defaultCode(ctx context.Context, kind services.Kind) (*api.Co
 	if !kind.Code.Accepts || len(kind.DefaultCode) == 0 {
 		return nil, nil
 	}
+	d.blobs.RLock()
+	defer d.blobs.RUnlock()
+	return d.packDefault(ctx, kind)
+}
+
+// packDefault is called with d.blobs held for reading.
+func (d *Director) packDefault(ctx context.Context, kind services.Kind) (*api.CodeVersion, error) {
+	if !kind.Code.Accepts || len(kind.DefaultCode) == 0 {
+		return nil, nil
+	}
 	var packed bytes.Buffer
 	if err := archive.Create(&packed, kind.DefaultCode); err != nil {
 		return nil, err
 	}
-	d.blobs.RLock()
-	defer d.blobs.RUnlock()
 	v, err := d.code.Version(ctx, &packed, "code-default.tar.gz", false, d.c.Limits.Upload)
 	if err != nil {
 		return nil, err
