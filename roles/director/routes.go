@@ -102,6 +102,7 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(get, service+"/script", "service.script", httpapi.User, short, "The startup script", d.getScript),
 		httpapi.On(put, service+"/script", "service.set_script", httpapi.User, short, "Set the startup script", d.putScript),
 		httpapi.On(post, service+"/actions/{action}", "service.act", httpapi.User, action, "Run an action of the kind", d.act),
+		httpapi.On(get, service+"/bindings", "service.bindings", httpapi.User, called, "What a service offers to its siblings and gets of them", d.bindings),
 		httpapi.On(post, service+"/streams/{action}", serviceStream, httpapi.User, streaming, "Send the file that an action takes", d.takeStream).Raw().AnyQuery(),
 		httpapi.On(get, service+"/streams/{action}", "service.give", httpapi.User, streaming, "Get the file that an action gives", d.giveStream).AnyQuery(),
 		httpapi.On(get, service+"/backups", "backup.list", httpapi.User, short, "Backups of a service", d.listBackups),

@@ -182,8 +182,17 @@ func (d *Director) changeService(ctx context.Context, in *struct {
 			Hint: fmt.Sprintf("keep 1 to %d, or 0 for all", maxKeep), Fields: []string{"keep_versions"}}
 	}
 	return d.change(ctx, in.ServicePath, func(ctx context.Context, t *store.Tx, s *store.Service) error {
-		if b.Name != nil {
+		if b.Name != nil && *b.Name != s.Name {
+			if err := rebind(ctx, t, *s, *b.Name); err != nil {
+				return err
+			}
 			s.Name = *b.Name
+		}
+		if b.Bind != nil {
+			if err := checkBind(ctx, t, *s, *b.Bind); err != nil {
+				return err
+			}
+			s.Bind = *b.Bind
 		}
 		if b.AutoDeploy != nil {
 			s.AutoDeploy = *b.AutoDeploy
@@ -298,12 +307,22 @@ func (d *Director) putScript(ctx context.Context, in *struct {
 	ServicePath
 	Body api.Script
 }) (httpapi.None, error) {
-	if len(in.Body.Text) > 256<<10 || strings.ContainsRune(in.Body.Text, 0) {
-		return httpapi.None{}, &api.Error{Code: api.CodeInvalid, Message: "a startup script is text of at most 256 KiB", Fields: []string{"text"}}
+	if err := checkScript(in.Body.Text); err != nil {
+		return httpapi.None{}, err
 	}
 	_, err := d.change(ctx, in.ServicePath, func(_ context.Context, _ *store.Tx, s *store.Service) error {
 		s.Script = in.Body.Text
 		return nil
 	})
 	return httpapi.None{}, err
+}
+
+// maxScript bounds a startup script, in bytes.
+const maxScript = 256 << 10
+
+func checkScript(text string) error {
+	if len(text) > maxScript || strings.ContainsRune(text, 0) {
+		return &api.Error{Code: api.CodeInvalid, Message: "a startup script is text of at most 256 KiB", Fields: []string{"text"}}
+	}
+	return nil
 }
