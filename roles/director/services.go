@@ -291,7 +291,7 @@ func (d *Director) configureOrder(application, service int64, patch map[string]j
 			if s.Settings, err = kind.MergeSettings(s.Settings, b); err != nil {
 				return false, err
 			}
-			if err := noShrink(ctx, t, kind, *s, before); err != nil {
+			if err := d.checkSizes(ctx, t, kind, *s, before); err != nil {
 				return false, err
 			}
 			return d.adapt(ctx, t, a, s, "settings change")
@@ -315,14 +315,4 @@ func (d *Director) putScript(ctx context.Context, in *struct {
 		return nil
 	})
 	return httpapi.None{}, err
-}
-
-// maxScript bounds a startup script, in bytes.
-const maxScript = 256 << 10
-
-func checkScript(text string) error {
-	if len(text) > maxScript || strings.ContainsRune(text, 0) {
-		return &api.Error{Code: api.CodeInvalid, Message: "a startup script is text of at most 256 KiB", Fields: []string{"text"}}
-	}
-	return nil
 }

@@ -90,8 +90,12 @@ func (d *Director) reserveFor(ctx context.Context, t *store.Tx, s store.Service,
 	if _, err := place.volumes(); err != nil {
 		return err
 	}
+	bytes := p.Volume.Bytes(s.Settings)
+	if err := d.roomFor(ctx, t, s.OwnerID, api.Quota{VolumeBytes: bytes}); err != nil {
+		return err
+	}
 	_, err = t.InsertVolume(ctx, store.Volume{OwnerID: s.OwnerID, Held: parts, Volume: api.Volume{ID: newVolumeID(s), Application: s.Application, Service: s.ID,
-		Name: p.Volume.Name, Part: p.Name, Cloud: instance.Cloud, Bytes: p.Volume.Bytes(s.Settings), Instance: instance.ID, State: api.VolumeAsked}})
+		Name: p.Volume.Name, Part: p.Name, Cloud: instance.Cloud, Bytes: bytes, Instance: instance.ID, State: api.VolumeAsked}})
 	return err
 }
 
@@ -337,8 +341,9 @@ func (d *Director) grown(ctx context.Context, p *place, v store.Volume, bytes in
 	return v, err
 }
 
-// noShrink refuses settings that would make existing volumes of parts smaller.
-func noShrink(ctx context.Context, t *store.Tx, kind services.Kind, s store.Service, before []byte) error {
+// checkSizes refuses settings that would make existing volumes of parts
+// smaller, or let them grow beyond their owner's quota.
+func (d *Director) checkSizes(ctx context.Context, t *store.Tx, kind services.Kind, s store.Service, before []byte) error {
 	rows, err := t.ServiceVolumes(ctx, s.Application, s.ID)
 	if err != nil {
 		return err
@@ -347,8 +352,16 @@ func noShrink(ctx context.Context, t *store.Tx, kind services.Kind, s store.Serv
 		if p.Volume == nil {
 			continue
 		}
-		wanted := p.Volume.Bytes(s.Settings)
+		wanted, more := p.Volume.Bytes(s.Settings), int64(0)
+		for _, v := range rows {
+			if v.Part == p.Name && v.Wanted() {
+				more += max(0, wanted-v.Bytes)
+			}
+		}
 		if wanted >= p.Volume.Bytes(before) {
+			if err := d.roomFor(ctx, t, s.OwnerID, api.Quota{VolumeBytes: more}); err != nil {
+				return err
+			}
 			continue
 		}
 		slices.SortFunc(rows, func(a, b store.Volume) int { return cmp.Compare(b.Bytes, a.Bytes) }) // the largest is named
