@@ -194,6 +194,15 @@ func TestDirectorIsKilled(t *testing.T) {
 	cloudtest.Killed(t, 12, []string{bedEnv + "=" + string(env)}, b.open, b.suite(t))
 }
 
+func TestDirectorIsKilledWithVolumes(t *testing.T) {
+	b := newBed(t, nil)
+	env, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloudtest.KilledVolumes(t, 8, []string{bedEnv + "=" + string(env)}, b.open, b.suite(t))
+}
+
 func atoi(t *testing.T, s string) int {
 	t.Helper()
 	n := 0

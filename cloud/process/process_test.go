@@ -287,3 +287,10 @@ func TestDirectorIsKilled(t *testing.T) {
 		func(t *testing.T, dir string) cloud.Driver { return open(t, binary, dir) },
 		cloudtest.Options{Leftovers: leftovers(binary)})
 }
+
+func TestDirectorIsKilledWithVolumes(t *testing.T) {
+	binary := cloudtest.Program(t)
+	cloudtest.KilledVolumes(t, 5, nil,
+		func(t *testing.T, dir string) cloud.Driver { return open(t, binary, dir) },
+		cloudtest.Options{Leftovers: leftovers(binary)})
+}
