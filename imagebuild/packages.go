@@ -29,6 +29,9 @@ type packaged struct {
 	Checked time.Time `json:"checked"`
 }
 
+// PackageTools says why PackageArchive cannot be used on this machine, or nil.
+func (s *Store) PackageTools() error { return deb.Tools() }
+
 // PackageArchive returns a tar.zst of the web application in a Debian package.
 // layered asks for the release that layers are made of, else it is this
 // machine's own. What was made once is kept; where apt does not answer, it is

@@ -161,13 +161,21 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 		return nil, nil, err
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
-		Layers: images.LayersWith, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
+		Layers: images.LayersWith, Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
 		Git:    gitConfig(c),
 		Credit: director.CreditConfig{Enforce: c.Credit.Enforce, Quota: api.Quota{Applications: c.Quota.Applications, Instances: c.Quota.Instances, VolumeBytes: int64(c.Quota.VolumeBytes)}},
 		Edge:   edgeOf(c.Edge),
 		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
 			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
 	return d, clouds, err
+}
+
+// packagesOf makes code of Debian packages where this machine has apt.
+func packagesOf(images *imagebuild.Store) func(ctx context.Context, name string, layered bool, progress func(step string, fraction float64)) (string, error) {
+	if images.PackageTools() != nil {
+		return nil
+	}
+	return images.PackageArchive
 }
 
 // gitConfig puts the git server beside the API, unless somebody chose. Where

@@ -29,6 +29,7 @@ type Config struct {
 	Git          Git      `key:"git"`
 	Edge         Edge     `key:"edge"`
 	Metrics      Metrics  `key:"metrics"`
+	Manifests    Manifest `key:"manifests"`
 	Image        Image    `key:"image"`
 	Client       Client   `key:"client"`
 	Log          Log      `key:"log"`
@@ -76,6 +77,11 @@ type Git struct {
 	MaxPushBytes       Size     `key:"max_push_bytes" default:"2G" help:"size of one push, packed"`
 	MaxFileBytes       Size     `key:"max_file_bytes" default:"1G" help:"size of one file in a push"`
 	MaxRepositoryBytes Size     `key:"max_repository_bytes" default:"8G" help:"size of one application's repository"`
+}
+
+// Manifest says what manifests may name.
+type Manifest struct {
+	FetchPrivate bool `key:"fetch_private" default:"false" help:"let manifests name URLs at addresses that are not public, which the director then asks; also use the proxy of its environment"`
 }
 
 // Metrics says how much of what instances measured is kept.
