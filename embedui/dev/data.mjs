@@ -65,7 +65,7 @@ export function sql(x, s, all) {
     case 'connect': return { json: { text: `mysql -h ${values(x, s).host} -P 3306 -u mysqldb -p ${s.settings.database}\n\nIt asks for the password. With --ssl-ca=ca.pem it checks whom it talks to: get_ca gives that file.` } };
     case 'status': {
       const t = Date.now() / 1000;
-      const nodes = all.filter((i) => i.parts.includes('mysql')).map((i, n) => ({ node: i.id, role: n === 0 ? 'writer' : 'reader', state: 'Synced', synced: true, queries: 130 + 40 * Math.sin(t / 9 + n), selects: Math.round(t * 90 + 300 * Math.sin(t / 9)), inserts: n ? 0 : Math.round(t * 14 + 60 * Math.sin(t / 13)), updates: n ? 0 : Math.round(t * 9 + 40 * Math.sin(t / 7)), deletes: n ? 0 : Math.round(t * 2), connections: n ? 4 : 21, queue: n ? 0.72 + 0.3 * Math.sin(t / 11) : 0.01, paused: n ? 0 : 0.02, data_bytes: 1.4 * GB, disk_bytes: 4 * GB, hit_ratio: 0.997 }));
+      const nodes = all.filter((i) => i.parts.includes('mysql')).map((i, n) => ({ node: i.id, role: n === 0 ? 'writer' : 'reader', state: 'Synced', synced: true, queries: 130 + 40 * Math.sin(t / 9 + n), selects: Math.round(t * 90 + 300 * Math.sin(t / 9)), inserts: n ? 0 : Math.round(t * 14 + 60 * Math.sin(t / 13)), updates: n ? 0 : Math.round(t * 9 + 40 * Math.sin(t / 7)), deletes: n ? 0 : Math.round(t * 2), connections: n ? 4 : 21, queue: n ? 0.9 + 0.3 * Math.sin(t / 11) : 0.01, paused: n ? 0 : 0.02, data_bytes: 1.4 * GB, disk_bytes: 4 * GB, hit_ratio: 0.997 }));
       return { json: { text: nodes.map((n) => n.node).join('\n'), result: { nodes } } };
     }
     case 'get_ca': return { json: { text: '-----BEGIN CERTIFICATE-----\nMIIBfake\n-----END CERTIFICATE-----' } };

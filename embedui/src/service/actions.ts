@@ -67,5 +67,8 @@ export function placed(kind: Kind): Set<string> {
   return shown;
 }
 
+/** reached says that a kind is reached in another way than by a browser: with an address, an account, a password. */
+export const reached = (kind: Kind): boolean => !!kind.secrets?.some((x) => x.own) || !!kind.offers?.some((o) => o.name !== 'url');
+
 /** holds says that a kind has contents to look at beside code: tables, files in and out. */
 export const holds = (kind: Kind): boolean => collections(kind).length > 0 || kind.actions.some((a) => a.takes || a.gives);
