@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,13 @@ func (g Guest) volumeAnswers(answer func(path string, f func(r *http.Request) (s
 		return "", f.Close()
 	})
 	answer("GET /fill", func(r *http.Request) (string, error) { return fill(g.path(r.FormValue("path")), r.FormValue("mb")) })
+	answer("GET /sync", func(r *http.Request) (string, error) {
+		f, err := os.Open(g.path(r.FormValue("path")))
+		if err != nil {
+			return "", err
+		}
+		return "", errors.Join(f.Sync(), f.Close())
+	})
 	answer("GET /owner", func(r *http.Request) (string, error) {
 		st, err := os.Stat(g.path(r.FormValue("path")))
 		if err != nil {
@@ -59,7 +67,33 @@ func (g Guest) volumeAnswers(answer func(path string, f func(r *http.Request) (s
 		sys := st.Sys().(*syscall.Stat_t)
 		return fmt.Sprint(sys.Uid, " ", sys.Gid), nil
 	})
+	answer("GET /seclude", func(*http.Request) (string, error) { return "", seclude() })
+	answer("GET /bind", func(r *http.Request) (string, error) {
+		to := g.path(r.FormValue("to"))
+		return "", errors.Join(os.MkdirAll(to, 0o755), syscall.Mount(g.path(r.FormValue("path")), to, "", syscall.MS_BIND, ""))
+	})
+	answer("GET /umount", func(r *http.Request) (string, error) {
+		return fmt.Sprint(syscall.Unmount(g.path(r.FormValue("path")), 0)), nil
+	})
 	answer("GET /remove", func(r *http.Request) (string, error) { return "", os.RemoveAll(g.path(r.FormValue("path"))) })
+}
+
+// seclude gives one thread of the guest mounts of its own, as services that
+// protect themselves have.
+func seclude() error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its mounts
+		err := syscall.Unshare(syscall.CLONE_NEWNS)
+		if err == nil {
+			err = syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
+		}
+		done <- err
+		if err == nil {
+			select {}
+		}
+	}()
+	return <-done
 }
 
 // fill writes a file of so many megabytes down to the disk, and says "full"

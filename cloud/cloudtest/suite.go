@@ -32,6 +32,8 @@ type Options struct {
 	Sized    bool              // sizes of volumes hold
 	// GrowsAtRest says that a volume grows only while its instance is stopped.
 	GrowsAtRest bool
+	// Only runs the cases whose names begin with it.
+	Only string
 	// Kill ends the first process of an instance as a crash would.
 	Kill func(t *testing.T, i cloud.Instance)
 	// Leftovers tells what is left on this machine after the last instance
@@ -85,6 +87,9 @@ func Run(t *testing.T, open Open, o Options) {
 		{"volume-is-deleted", false, (*suite).volumeDeleted},
 		{"volume-snapshots", false, (*suite).volumeSnapshots},
 	} {
+		if !strings.HasPrefix(c.name, o.Only) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			if c.skip {
 				t.Skip("the driver does not promise it")

@@ -25,6 +25,8 @@ func TestOptions(t *testing.T) {
 		{"subnet-nonsense", "subnet", "x", false},
 		{"privileged", "privileged", "never", true},
 		{"privileged-nonsense", "privileged", "perhaps", false},
+		{"volumes", "volumes", "directory", true},
+		{"volumes-nonsense", "volumes", "big", false},
 		{"unknown", "bridge", "br0", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

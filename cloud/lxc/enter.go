@@ -92,6 +92,7 @@ func (d *driver) hide(monitor cloud.Process, name string) error {
 		if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 			return &fs.PathError{Op: "umount", Path: at, Err: err}
 		}
+		// The kernel takes away what is mounted there in other namespaces, too.
 		if err := unix.Rmdir(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return &fs.PathError{Op: "rmdir", Path: at, Err: err}
 		}

@@ -31,6 +31,7 @@ type driver struct {
 	users users
 	net   network
 	mode  privilege
+	form  volumeForm
 	tool  *helper
 	sweep sync.Once
 
@@ -48,9 +49,9 @@ const (
 
 // New makes the lxc cloud. Options: subnet (a private IPv4 network of /22 or
 // larger; default: a free /16 of 10.192.0.0/10), privileged (auto, never,
-// always).
+// always), volumes (auto, image, directory).
 func New(c cloud.Config) (cloud.Driver, error) {
-	if err := c.Check("subnet", "privileged"); err != nil {
+	if err := c.Check("subnet", "privileged", "volumes"); err != nil {
 		return nil, err
 	}
 	if strings.ContainsAny(c.Dir, "\n\r") {
@@ -69,6 +70,9 @@ func New(c cloud.Config) (cloud.Driver, error) {
 	case privilegeAuto, privilegeNever, privilegeAlways:
 	default:
 		return nil, fmt.Errorf("%w: option privileged of cloud %s: %q is not auto, never or always", cloud.ErrInvalid, c.Name, d.mode)
+	}
+	if err := d.form.set(c); err != nil {
+		return nil, err
 	}
 	if err := d.net.init(d, c.Options["subnet"]); err != nil {
 		return nil, err

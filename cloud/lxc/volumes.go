@@ -21,6 +21,27 @@ const (
 	imageFile  = "image"
 )
 
+// volumeForm says how new volumes hold data.
+type volumeForm string
+
+const (
+	volumesAuto      volumeForm = "auto"      // images, where they can be mounted
+	volumesImage     volumeForm = "image"     // images, or no volume
+	volumesDirectory volumeForm = "directory" // whose size nothing enforces
+)
+
+func (f *volumeForm) set(c cloud.Config) error {
+	*f = volumesAuto
+	if o, ok := c.Options["volumes"]; ok {
+		*f = volumeForm(o)
+	}
+	switch *f {
+	case volumesAuto, volumesImage, volumesDirectory:
+		return nil
+	}
+	return fmt.Errorf("%w: option volumes of cloud %s: %q is not auto, image or directory", cloud.ErrInvalid, c.Name, *f)
+}
+
 func image(r shelf.Record) string { return filepath.Join(r.Dir, imageFile) }
 
 func (d *driver) openShelf() *shelf.Shelf {
@@ -141,6 +162,9 @@ type keeper struct {
 
 // Make makes an image, and mounts it once to see that this works here.
 func (k *keeper) Make(ctx context.Context, dir string, bytes int64) (string, error) {
+	if k.d.form == volumesDirectory {
+		return k.trees.Make(ctx, dir, bytes)
+	}
 	path := filepath.Join(dir, imageFile)
 	err := makeImage(ctx, path, bytes)
 	if err == nil {
@@ -148,6 +172,9 @@ func (k *keeper) Make(ctx context.Context, dir string, bytes int64) (string, err
 		if m, err = mountImage(ctx, path); err == nil {
 			err = m.Close()
 		}
+	}
+	if k.d.form == volumesImage && errors.Is(err, errNoImages) {
+		return "", fmt.Errorf("%w: %w", cloud.ErrUnavailable, err)
 	}
 	if !errors.Is(err, errNoImages) {
 		return formImage, err

@@ -245,6 +245,7 @@ func (d *driver) BootLog(_ context.Context, id string) (io.ReadCloser, error) {
 func (d *driver) tidy() {
 	d.sweep.Do(func() {
 		d.Tidy()
+		d.reshow()
 		entries, err := os.ReadDir(d.c.Dir)
 		if err != nil {
 			return // the next order says why

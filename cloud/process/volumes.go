@@ -146,6 +146,23 @@ func usesAny(pid int, within func(string) bool) bool {
 	return false
 }
 
+// reshow makes the links that a director did not come to make.
+func (d *driver) reshow() {
+	records, err := d.records()
+	if err != nil {
+		return // the order itself says why
+	}
+	for _, r := range records {
+		held, err := d.Held(r.Name)
+		for _, v := range held {
+			err = errors.Join(err, keeper{d: d}.Show(context.Background(), v))
+		}
+		if err != nil {
+			d.log.Warn("volume does not appear in its instance", "instance", r.Name, "error", err)
+		}
+	}
+}
+
 // volumeDirs are where an instance stores beside its own directory.
 func (d *driver) volumeDirs(instance string) []string {
 	held, err := d.Held(instance)
