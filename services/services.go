@@ -96,7 +96,7 @@ type Layout struct {
 // Health is what a manager half observed.
 type Health struct {
 	Ready   bool
-	Problem string   // why not, for people
+	Problem string   // why not, for people; of a service that is ready: what is not as it should be
 	Serving string   // id of the code version that serves
 	URLs    []string // where people reach the service
 }

@@ -189,7 +189,7 @@ func (s *service) waitServing(ctx context.Context) error {
 		health, err := s.half.Observe(ctx)
 		if err == nil && health.Ready {
 			s.collect()
-			s.become(api.Running, "serves", &health)
+			s.become(api.Running, serves(health), &health)
 			return nil
 		}
 		problem := health.Problem

@@ -166,7 +166,7 @@ func (s *service) observe(ctx context.Context) {
 	if health.Ready {
 		s.sick = time.Time{}
 		s.delay = firstRetry
-		s.become(api.Running, "serves", &health)
+		s.become(api.Running, serves(health), &health)
 		return
 	}
 	if s.sick.IsZero() {
@@ -177,6 +177,14 @@ func (s *service) observe(ctx context.Context) {
 		s.become(api.Adapting, health.Problem, nil)
 		s.converged, s.sick = "", now
 	}
+}
+
+// serves says that a service does, and what is not as it should be beside that.
+func serves(h services.Health) string {
+	if h.Problem == "" {
+		return "serves"
+	}
+	return "serves; " + h.Problem
 }
 
 // become sets the state and tells the director when it is another one.

@@ -78,7 +78,7 @@ func (m *manager) health(ctx context.Context, c cluster, all []seen) services.He
 			fit++
 		}
 		if p := s.State.Figures.Paused; p > 0.1 {
-			notes = append(notes, fmt.Sprintf("writes wait for node %s or others for %.0f %% of the time", s.ID, 100*p))
+			notes = append(notes, "node "+s.ID+" sees writes wait for slow nodes for more than 10 % of the time")
 		}
 	}
 	writer := m.chosen(all, nil)
