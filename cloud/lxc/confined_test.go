@@ -43,7 +43,11 @@ func (b bed) up(t *testing.T, d cloud.Driver, names ...string) []cloud.Instance 
 // driver opens a driver in a new directory, which has to be clean at the end.
 func (b bed) driver(t *testing.T) (cloud.Driver, string) {
 	t.Helper()
-	dir := t.TempDir()
+	return b.driverIn(t, t.TempDir())
+}
+
+func (b bed) driverIn(t *testing.T, dir string) (cloud.Driver, string) {
+	t.Helper()
 	d := b.open(t, dir)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())

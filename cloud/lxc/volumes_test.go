@@ -23,7 +23,12 @@ type keeper interface {
 // stored is a driver with a running instance, shop-1, and its volume.
 func (b bed) stored(t *testing.T) (keeper, string, cloud.Instance) {
 	t.Helper()
-	driver, dir := b.driver(t)
+	return b.storedIn(t, t.TempDir())
+}
+
+func (b bed) storedIn(t *testing.T, dir string) (keeper, string, cloud.Instance) {
+	t.Helper()
+	driver, _ := b.driverIn(t, dir)
 	d := driver.(keeper)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
