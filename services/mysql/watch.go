@@ -43,7 +43,10 @@ func (m *manager) Observe(ctx context.Context) (services.Health, error) {
 		}
 	}
 	h := m.health(ctx, c, all)
-	if !h.Ready && problem != "" {
+	if problem != "" && h.Ready {
+		problem = strings.TrimPrefix(h.Problem+"; "+problem, "; ")
+	}
+	if problem != "" {
 		h.Problem = problem
 	}
 	m.warn(h.Problem)
