@@ -162,9 +162,16 @@ func (m *manager) Converge(ctx context.Context, l services.Layout) error {
 		all = m.look(ctx, c.all())
 	}
 	writer := m.chosen(all, ids(c.leaving))
+	ready := false
 	for _, s := range inOrder(all, writer) {
 		if slices.Contains(ids(c.leaving), s.ID) {
 			continue
+		}
+		if !s.State.Primary && writer != "" && !ready { // who joins gets its data by an account that must be there
+			if err := m.host.Call(ctx, writer, "settle", nil, nil); err != nil {
+				return err
+			}
+			ready = true
 		}
 		if err := m.take(ctx, c, s, writer); err != nil {
 			return err
