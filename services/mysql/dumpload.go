@@ -34,7 +34,7 @@ const (
 func unpack(r io.Reader) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	head, err := in.Peek(6)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && len(head) == 0 { // else it comes again when those have been read
 		return nil, err
 	}
 	switch {
@@ -63,7 +63,7 @@ var foreign = []struct{ head, what string }{
 // recognise refuses what is no text, and goes over the mark of UTF-8.
 func recognise(in *bufio.Reader) error {
 	head, err := in.Peek(8 << 10)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+	if err != nil && !errors.Is(err, io.EOF) && len(head) == 0 {
 		return err
 	}
 	what := ""

@@ -29,8 +29,12 @@ func (s *server) stagedData() string { return s.data() + ".restored" } // comple
 func (s *server) beforeData() string { return s.data() + ".before" }   // what the service had before
 func (s *server) trialData() string  { return s.data() + ".trial" }
 
-// completeFile says that restored data has all that it should have.
-const completeFile = "nutshell-complete"
+// Files in restored data: it has all that it should have, or waits for changes
+// that are to be repeated on it.
+const (
+	completeFile = "nutshell-complete"
+	waitsFile    = "nutshell-waits"
+)
 
 // restArgs are those of the method "restore" of the agent half.
 type restArgs struct {
@@ -39,7 +43,7 @@ type restArgs struct {
 
 // restState tells how far a node is with a restore.
 type restState struct {
-	Staged   bool `json:"staged"`
+	Staged   bool `json:"staged"`   // a backup waits for the changes after it
 	Complete bool `json:"complete"` // what is staged can take the place of the data
 	Before   bool `json:"before"`
 }
@@ -62,7 +66,7 @@ func (s *server) mendRestore() error {
 	if s.copies > 0 {
 		return nil
 	}
-	if exists(s.stagedData()) && !exists(filepath.Join(s.stagedData(), completeFile)) {
+	if exists(s.stagedData()) && !exists(filepath.Join(s.stagedData(), completeFile)) && !exists(filepath.Join(s.stagedData(), waitsFile)) {
 		if err := os.RemoveAll(s.stagedData()); err != nil {
 			return err
 		}
@@ -101,7 +105,11 @@ func (s *server) stage(ctx context.Context, args map[string]string, r io.Reader)
 		return api.ActResult{}, err
 	}
 	_, err = s.unpackBackup(ctx, dir, r)
-	if err == nil && args["then"] != "replay" {
+	switch {
+	case err != nil:
+	case args["then"] == "replay":
+		err = s.write(filepath.Join(dir, waitsFile), nil, 0o400)
+	default:
 		err = s.tryOut(ctx, dir)
 	}
 	if err != nil {
@@ -228,7 +236,7 @@ func syncAll(dir string, then func() error) error {
 func (s *server) rest(ctx context.Context, a restArgs) (any, error) {
 	switch a.Do {
 	case "state":
-		return restState{Staged: exists(s.stagedData()), Complete: exists(filepath.Join(s.stagedData(), completeFile)), Before: exists(s.beforeData())}, nil
+		return restState{Staged: exists(filepath.Join(s.stagedData(), waitsFile)), Complete: exists(filepath.Join(s.stagedData(), completeFile)), Before: exists(s.beforeData())}, nil
 	case "stop":
 		if err := s.setSolo(false); err != nil {
 			return nil, err

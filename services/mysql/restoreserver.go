@@ -144,17 +144,17 @@ func (s *server) replay(ctx context.Context, args map[string]string, r io.Reader
 	defer done()
 	dir, logs := s.stagedData(), s.stagedData()+".log"
 	defer func() { _ = os.RemoveAll(logs) }()
-	if !exists(dir) || exists(filepath.Join(dir, completeFile)) {
+	if !exists(filepath.Join(dir, waitsFile)) {
 		return none, &api.Error{Code: api.CodeConflict, Op: "restore", Object: "node " + s.m.Address(), Message: "there is no restored backup on which changes could be repeated", Hint: "restore again"}
 	}
 	if err := errors.Join(os.RemoveAll(logs), os.Mkdir(logs, 0o700), s.give(logs)); err != nil {
 		return none, err
 	}
 	files, start, err := s.unpackLog(logs, r)
-	if err != nil {
-		return none, err
+	if err == nil {
+		err = os.Remove(filepath.Join(dir, waitsFile)) // half of the changes are of no use
 	}
-	if len(files) > 0 {
+	if err == nil && len(files) > 0 {
 		err = s.repeat(ctx, dir, files, start, args["until"])
 	}
 	if err == nil {
