@@ -160,7 +160,7 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, "/manager/operations/{id}", "manager.operation", httpapi.Manager, short, "How far an operation is", d.reportOperation).Quiet(),
 		httpapi.On(get, "/blobs/{sha256}", "blob.get", httpapi.Agent, transfer, "Code of the agent's service", d.blob),
 	}
-	return append(list, d.volumeRoutes()...)
+	return append(append(list, d.volumeRoutes()...), d.manifestRoutes()...)
 }
 
 type healthy struct {
