@@ -179,6 +179,9 @@ func TestBackupAndRestore(t *testing.T) {
 
 // Three nodes have the restored data, and only that.
 func TestRestoreOfThree(t *testing.T) {
+	if os.Getenv("NUTSHELL_CHAOS") == "" {
+		t.Skip("two minutes long: set NUTSHELL_CHAOS=1")
+	}
 	w := servicetest.New(t, Kind())
 	ctx := within2(t, 5*time.Minute)
 	must(t, w.Scale(ctx, map[string]int{database: 3}))
