@@ -63,7 +63,7 @@ PREFIX ?= /usr/local
 .PHONY: install
 install: build ## copy it to $(PREFIX)/bin, with ConPaaS's command names as links
 	install -D -m 755 nutshell $(DESTDIR)$(PREFIX)/bin/nutshell
-	for name in tools user cloud application service director php java generic helloworld; do ln -sf nutshell $(DESTDIR)$(PREFIX)/bin/cps-$$name; done
+	for name in tools user cloud application service director php java mysql generic helloworld; do ln -sf nutshell $(DESTDIR)$(PREFIX)/bin/cps-$$name; done
 
 .PHONY: demo
 demo: dist/dokuwiki.tar.gz ## the demo application as an archive, made of Debian's package

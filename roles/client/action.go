@@ -48,30 +48,55 @@ func (c *Client) actionVerb(kind *api.Kind, a api.Action) *cli.Command {
 		}
 		flags = append(flags, f)
 	}
+	if a.Takes != "" || a.Gives != "" {
+		return c.streamVerb(kind, a, args, flags)
+	}
 	summary := a.Summary
 	if summary == "" {
 		summary = a.Title
+	}
+	if a.Secret != "" {
+		flags = append(flags, stdinFlag(), &cli.BoolFlag{Name: "random", Usage: "a random one, which is shown this once"})
 	}
 	return c.ofKind(kind, a.Name, summary, args, onService(func(r *call, _ api.Application, s api.Service) error {
 		return r.act(s, a)
 	}), flags...)
 }
 
-func (r *call) act(s api.Service, a api.Action) error {
-	act := api.Act{Args: map[string]string{}}
+// actionArgs reads the parameters of an action.
+func (r *call) actionArgs(a api.Action) (map[string]string, error) {
+	args := map[string]string{}
 	for _, p := range a.Params {
 		switch {
 		case p.Required:
-			act.Args[p.Name] = r.arg(p.Name)
+			args[p.Name] = r.arg(p.Name)
 		case r.IsSet(p.Name):
-			act.Args[p.Name] = r.String(p.Name)
+			args[p.Name] = r.String(p.Name)
 		default:
 			continue
 		}
-		if len(p.Enum) > 0 && !slices.Contains(p.Enum, act.Args[p.Name]) {
-			return usagef("%s is %s, not %s", p.Name, strings.Join(p.Enum, " or "), api.Shorten(act.Args[p.Name]))
+		if len(p.Enum) > 0 && !slices.Contains(p.Enum, args[p.Name]) {
+			return nil, usagef("%s is %s, not %s", p.Name, strings.Join(p.Enum, " or "), api.Shorten(args[p.Name]))
 		}
 	}
+	return args, nil
+}
+
+func (r *call) act(s api.Service, a api.Action) error {
+	args, err := r.actionArgs(a)
+	if err != nil {
+		return err
+	}
+	if a.Secret != "" {
+		value, err := r.secretValue(a.Secret, "password")
+		if err != nil {
+			return err
+		}
+		if delete(args, "password"); value != "" {
+			args["password"] = value
+		}
+	}
+	act := api.Act{Args: args}
 	var result api.ActResult
 	op, err := r.change(http.MethodPost, servicePath(s)+"/actions/"+escape(a.Name), act, &result)
 	if err != nil {

@@ -216,6 +216,8 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(things, "service", "services of any kind", c.serviceVerbs(nil)),
 		c.object(things, "operation", "long work: list, follow, cancel, retry", c.operationVerbs(), "op"),
 		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
+		c.object(things, "volume", "storage that outlives nodes", c.volumeVerbs()),
+		c.object(things, "backup", "copies of services' data, encrypted", c.backupVerbs()),
 		c.object(things, "site", "host names under which the director shows services", c.siteVerbs()),
 		c.object(things, "event", "what changes, as it changes", c.eventVerbs()),
 	}
@@ -246,7 +248,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "login", "logout", "completion"}
+	return []string{"user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "volume", "backup", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -47,6 +47,19 @@ func (w *world) run(ctx context.Context, line string) (stdout, stderr string, ex
 	return out.String(), err.String(), exit
 }
 
+// files are those in the working directory.
+func (w *world) files() []string {
+	list, err := os.ReadDir(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
 var wordPattern = regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`)
 
 func splitWords(line string) []string {
@@ -103,7 +116,7 @@ func golden(t *testing.T, w *world, name string) {
 		t.Fatal(err)
 	}
 	for file, text := range map[string]string{"id_ed25519.pub": "ssh-ed25519 AAAA ann@laptop\n", "keys": "ssh-rsa BBBB\n", "id_ed25519": "-----BEGIN OPENSSH PRIVATE KEY-----\n",
-		"chain.pem": "-----BEGIN CERTIFICATE-----\n", "key.pem": "-----BEGIN PRIVATE KEY-----\n"} {
+		"dump.sql": "-- a dump\nSELECT 1;\n", "garbage": "garbage\n", "chain.pem": "-----BEGIN CERTIFICATE-----\n", "key.pem": "-----BEGIN PRIVATE KEY-----\n"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +135,7 @@ func golden(t *testing.T, w *world, name string) {
 // TestTranscripts runs the command lines in testdata: the manual's as they
 // are printed, and ours.
 func TestTranscripts(t *testing.T) {
-	for _, name := range []string{"manual-3-1-2", "manual-3-3-php", "manual-3-8-generic", "manual-rpi", "applications", "services", "code", "house", "git", "sites", "errors", "help"} {
+	for _, name := range []string{"manual-3-1-2", "manual-3-3-php", "manual-3-8-generic", "manual-rpi", "applications", "services", "code", "house", "git", "sites", "data", "errors", "help"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			golden(t, w, name)

@@ -190,11 +190,18 @@ func (c *Client) argument(ctx context.Context, typed []string, p *parsed) (answe
 	switch name := strings.Trim(names[n], "<>[]."); name {
 	case "app_name_or_id":
 		return c.applicationNames(ctx, typed), false
-	case "serv_name_or_id", "agent_id", "agent_id=weight", "code_version", "to_version", "variable", "name=value", "name":
+	case "serv_name_or_id", "agent_id", "agent_id=weight", "code_version", "to_version", "variable", "name=value", "name", "volume", "secret", "sibling":
 		return c.serviceWords(ctx, typed, p, first(), name), false
 	case "service_type":
 		for _, k := range c.kinds {
 			answers = append(answers, k.Name)
+		}
+		return answers, false
+	case "backup_id":
+		var all []api.Backup
+		c.peek(ctx, typed, "/backups", &all)
+		for _, b := range all {
+			answers = append(answers, b.ID)
 		}
 		return answers, false
 	case "operation_id":
@@ -260,6 +267,27 @@ func (c *Client) serviceWords(ctx context.Context, typed []string, p *parsed, ap
 		for _, v := range versions {
 			words = append(words, v.ID)
 		}
+	case "volume":
+		var all []api.Volume
+		c.peek(ctx, typed, path+"/volumes", &all)
+		for _, v := range all {
+			words = append(words, v.Name)
+		}
+	case "secret":
+		var all []api.Secret
+		c.peek(ctx, typed, path+"/secrets", &all)
+		for _, s := range all {
+			words = append(words, s.Name)
+		}
+	case "sibling":
+		var all []api.Service
+		c.peek(ctx, typed, "/applications/"+escape(app)+"/services", &all)
+		for _, s := range all {
+			if s.Name != p.args[1] {
+				words = append(words, s.Name)
+			}
+		}
+		words = append(words, "all", "none")
 	case "variable":
 		var all []api.Variable
 		c.peek(ctx, typed, path+"/environment", &all)

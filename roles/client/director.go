@@ -80,6 +80,7 @@ func (s *signed) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.SetBasicAuth(s.conn.User, s.conn.Password)
 	}
 	req.Header.Set("User-Agent", "nutshell-cli/"+s.c.o.Version)
+	req.Header.Set(wantsError, "yes")
 	if req.Method == http.MethodPost && req.Header.Get("Idempotency-Key") == "" {
 		req.Header.Set("Idempotency-Key", "cli-"+api.NewID(20))
 	}

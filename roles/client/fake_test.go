@@ -39,6 +39,7 @@ type fake struct {
 	cuts     int
 	scripts  map[int64]string
 	settings map[int64]map[string]any
+	shown    bool // the secret
 	ops      []*api.Operation
 	sites    []api.Site
 	users    map[string]*api.User
@@ -65,13 +66,14 @@ func fakeKinds() []api.Kind {
 	master := part("master")
 	master.Fixed = true
 	return []api.Kind{
-		{Name: "generic", Title: "Generic", Summary: "any application with five scripts", Parts: []api.Part{master, {Name: "node", Max: 63}}, Code: api.CodeRules{Accepts: true},
+		{Name: "generic", Title: "Generic", Summary: "any application with five scripts", Parts: []api.Part{master, {Name: "node", Max: 63}}, Code: api.CodeRules{Accepts: true}, Volumes: true,
 			Settings: []api.Setting{}, Actions: []api.Action{
 				{Name: "run", Summary: "run run.sh on every agent", Params: []api.Parameter{{Name: "parameters", Help: "passed to the script"}}},
 				{Name: "interrupt", Summary: "run interrupt.sh, then kill", Params: []api.Parameter{{Name: "parameters"}}},
 				{Name: "cleanup", Summary: "run cleanup.sh on every agent", Params: []api.Parameter{{Name: "parameters"}}},
 				{Name: "get_script_status", Summary: "how the scripts are", Reads: true}}},
 		{Name: "helloworld", Title: "Hello", Summary: "says hello", Parts: []api.Part{part("node")}, Settings: []api.Setting{}, Actions: []api.Action{{Name: "get_helloworld", Summary: "ask each node", Reads: true}}},
+		fakeMySQL(),
 		{Name: "php", Title: "PHP", Summary: "web pages in PHP", Parts: []api.Part{part("proxy"), part("web"), {Name: "backend", Default: 1, Min: 1, Max: 64, Summary: "runs PHP"}}, Code: api.CodeRules{Accepts: true},
 			Settings: []api.Setting{{Name: "display_errors", Type: "boolean", Default: []byte("false"), Help: "show errors to visitors"}, {Name: "memory_limit", Type: "size", Default: []byte(`"128M"`)},
 				{Name: "extensions", Type: "list", Default: []byte("[]")}, {Name: "max_children", Type: "integer", Default: []byte("5")}},
@@ -160,6 +162,8 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request, p []string, body [
 		return f.answerSites(r, p, read)
 	case what == "GET audit":
 		return 200, []api.AuditEntry{{Time: fakeTime, Actor: "admin", From: "127.0.0.1", Action: "application.create", Object: "shop", Result: "ok"}}, nil
+	case p[0] == "backups":
+		return f.answerBackups(r, p)
 	case p[0] == "users":
 		return f.answerUsers(r, p, read)
 	case p[0] == "keys":

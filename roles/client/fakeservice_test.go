@@ -42,6 +42,10 @@ func (f *fake) answerApplications(w http.ResponseWriter, r *http.Request, p []st
 			}
 		}
 		return 200, full, nil
+	case "GET volumes":
+		return 200, fakeVolumes(), nil
+	case "POST restore":
+		return f.operation("service.restore", "restore", a.ID, 0, nil)
 	case "GET repository":
 		return 200, fakeRepository(a), nil
 	case "PATCH ":
@@ -96,6 +100,9 @@ func (f *fake) answerServices(w http.ResponseWriter, r *http.Request, a *api.App
 	if p[1] == "uploads" {
 		return f.answerUploads(r, s, p, body)
 	}
+	if slices.Contains([]string{"volumes", "backups", "restore", "secrets", "bindings", "streams"}, p[1]) {
+		return f.answerData(w, r, s, p, read, body)
+	}
 	if p[1] == "instances" {
 		return f.answerInstances(w, r, s, p)
 	}
@@ -107,6 +114,9 @@ func (f *fake) answerServices(w http.ResponseWriter, r *http.Request, a *api.App
 		read(&in)
 		if in.Name != nil {
 			s.Name = *in.Name
+		}
+		if in.Bind != nil {
+			s.Bind = *in.Bind
 		}
 		if in.AutoDeploy != nil {
 			s.AutoDeploy = *in.AutoDeploy

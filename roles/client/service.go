@@ -40,7 +40,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 	of("stop", "stop a service and keep all it has", one, stopService)
 	of("restart", "stop and start a service", one, restartService)
 	of("rename", "give a service another name", one+" <new_name>", renameService)
-	of("remove", "destroy a service with its code and data", one, removeService)
+	of("remove", "destroy a service with its code and data", one, removeService, removeFlags(kind)...)
 	of("get-state", "how a service is, and why", one, serviceState)
 	list = append(list, c.scaleVerbs(kind)...)
 	if kind == nil || kind.Code.Accepts {
@@ -49,6 +49,9 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 	}
 	list = append(list, c.settingsVerbs(kind)...)
 	list = append(list, c.environmentVerbs(kind)...)
+	list = append(list, c.bindingVerbs(kind)...)
+	list = append(list, c.secretVerbs(kind)...)
+	list = append(list, c.oldVolumeVerbs(kind)...)
 	of("get-script", "show the startup script", one, getScript)
 	of("set-script", "set the script that new nodes run first (from stdin without a file)", one+" [filename]", setScript)
 	list = append(list, c.logVerbs(kind)...)
@@ -147,12 +150,23 @@ func renameService(r *call, a api.Application, s api.Service) error {
 	return r.made(renamed, strconv.FormatInt(s.ID, 10), "Service %d of application %d was renamed to '%s'.", s.ID, a.ID, renamed.Name)
 }
 
+func removeFlags(kind *api.Kind) []cli.Flag {
+	if kind != nil && !kind.Backups {
+		return nil
+	}
+	return []cli.Flag{&cli.BoolFlag{Name: "backup", Usage: "take a last backup first, and destroy nothing if that fails"}}
+}
+
 func removeService(r *call, a api.Application, s api.Service) error {
-	lost := fmt.Sprintf("%s service '%s' (id %d of application '%s', %s) with its code versions, settings and data", s.Kind, s.Name, s.ID, a.Name, s.State)
+	lost := fmt.Sprintf("%s service '%s' (id %d of application '%s', %s) with its code versions, settings and data", s.Kind, s.Name, s.ID, a.Name, s.State) + r.keepsBackups(s)
 	if err := r.confirm("service '"+s.Name+"'", s.Name, lost); err != nil {
 		return err
 	}
-	op, err := r.change(http.MethodDelete, servicePath(s), nil, nil)
+	path := servicePath(s)
+	if r.Bool("backup") {
+		path += "?backup=true"
+	}
+	op, err := r.change(http.MethodDelete, path, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -108,11 +108,15 @@ func (r *call) newSecret(who string) (string, error) {
 // confirm asks before something is destroyed: it says what will be lost and
 // wants the name typed. Without a person there is no guess.
 func (c *Client) confirm(what, name, lost string) error {
+	return c.confirmTo("delete", what, name, lost)
+}
+
+func (c *Client) confirmTo(op, what, name, lost string) error {
 	if c.g.yes {
 		return nil
 	}
 	if !c.interactive() {
-		return &api.Error{Code: api.CodeInvalid, Op: "delete", Object: what, Message: "this destroys " + lost + ", and nobody can be asked here",
+		return &api.Error{Code: api.CodeInvalid, Op: op, Object: what, Message: "this destroys " + lost + ", and nobody can be asked here",
 			Hint: "add --yes to do it all the same"}
 	}
 	fmt.Fprintf(c.o.Stderr, "This destroys %s.\n", printable(lost))
@@ -121,7 +125,7 @@ func (c *Client) confirm(what, name, lost string) error {
 		return err
 	}
 	if answer != name {
-		return &api.Error{Code: api.CodeCancelled, Op: "delete", Object: what, Message: "not confirmed, nothing was changed"}
+		return &api.Error{Code: api.CodeCancelled, Op: op, Object: what, Message: "not confirmed, nothing was changed"}
 	}
 	return nil
 }
