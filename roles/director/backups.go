@@ -280,8 +280,11 @@ func (d *Director) deleteBackup(ctx context.Context, in *BackupPath) (httpapi.No
 		if b, err = t.Backup(ctx, 0, b.ID); err != nil {
 			return err
 		}
+		if b.State == api.BackupTaking {
+			return &api.Error{Code: api.CodeConflict, Op: "delete", Object: "backup " + b.ID, Message: "it is being taken", Hint: "cancel that first", Related: b.Operation}
+		}
 		if active, err := t.Active(ctx, b.Application, b.Service); err != nil || active != nil {
-			if err == nil { // it may be this backup that is taken, tried or restored
+			if err == nil { // it may be this backup that is restored
 				err = store.Busy("delete backup "+b.ID, *active)
 			}
 			return err

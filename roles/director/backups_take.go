@@ -28,7 +28,7 @@ type backupRequest struct {
 // backupOrder takes a backup. Its row is stored with the operation.
 func (d *Director) backupOrder(application, service int64, r backupRequest) order {
 	r.Backup = api.NewID(16)
-	return order{kind: serviceBackup, title: "back up", application: application, service: service, request: r,
+	return order{kind: serviceBackup, title: "back up", application: application, service: service, request: r, beside: true,
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (bool, error) {
 			if err := d.canStream(*a, *s, "back up"); err != nil {
 				return false, err
@@ -224,7 +224,7 @@ type verifyRequest struct {
 }
 
 func (d *Director) verifyOrder(application, service int64, id string) order {
-	return order{kind: serviceVerify, title: "restore a backup on trial beside", application: application, service: service, request: verifyRequest{id},
+	return order{kind: serviceVerify, title: "restore a backup on trial beside", application: application, service: service, request: verifyRequest{id}, beside: true,
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (bool, error) {
 			b, err := t.Backup(ctx, 0, id)
 			if err != nil {

@@ -82,6 +82,7 @@ type order struct {
 	sealed      string // what request leaves out because it is nobody's business, to be tried again
 	final       bool   // it cannot be cancelled
 	parent      string // the operation that it is a part of
+	beside      bool   // it changes nothing of the service, so others may begin while it runs
 	actor       string
 	// change makes the change in the rows and says whether it is done with
 	// that, so that nobody has to carry it out.
@@ -144,7 +145,7 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 	if err := d.inTheWay(ctx, t, o); err != nil {
 		return store.Operation{}, err
 	}
-	row := store.Operation{User: a.OwnerID, Operation: api.Operation{ID: api.NewID(12), Kind: o.kind, Title: o.title, Actor: o.actor, Application: o.application,
+	row := store.Operation{User: a.OwnerID, Beside: o.beside, Operation: api.Operation{ID: api.NewID(12), Kind: o.kind, Title: o.title, Actor: o.actor, Application: o.application,
 		Service: o.service, State: api.OperationPending, Cancellable: !o.final, RetryOf: o.retryOf, Parent: o.parent, Deadline: t.Now().Add(operationLimits[o.kind])}}
 	if o.request != nil {
 		if row.Request, err = json.Marshal(o.request); err != nil {
@@ -214,7 +215,7 @@ func (d *Director) inTheWay(ctx context.Context, t *store.Tx, o order) error {
 		return err
 	}
 	for _, other := range active {
-		if other.ID == o.parent {
+		if other.ID == o.parent || other.Beside && !o.beside {
 			continue
 		}
 		if o.service == 0 || other.Service == 0 || other.Service == o.service {
@@ -246,6 +247,9 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 		if o.Error.Code == "" {
 			o.Error.Code = api.CodeInternal
 		}
+	}
+	if o.Beside {
+		return t.SaveOperation(ctx, *o)
 	}
 	if o.Service == 0 {
 		return d.settleApplication(ctx, t, o)

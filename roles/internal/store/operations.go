@@ -14,17 +14,18 @@ type Operation struct {
 	api.Operation
 	User   int64 // owner of the application
 	Before json.RawMessage
+	Beside bool // others may begin while it runs: it changes nothing of the service
 }
 
 const operationColumns = `id, kind, title, actor, user, application, service, state, steps, progress, request, error, undone, cancelling, cancellable,
-	retry_of, created, started, ended, deadline, before, parent`
+	retry_of, created, started, ended, deadline, before, parent, beside`
 
 func scanOperation(r *sql.Rows) (Operation, error) {
 	var o Operation
 	var steps, request, fault, before string
 	var created, started, ended, deadline int64
 	err := r.Scan(&o.ID, &o.Kind, &o.Title, &o.Actor, &o.User, &o.Application, &o.Service, &o.State, &steps, &o.Progress, &request, &fault, &o.Undone,
-		&o.Cancelling, &o.Cancellable, &o.RetryOf, &created, &started, &ended, &deadline, &before, &o.Parent)
+		&o.Cancelling, &o.Cancellable, &o.RetryOf, &created, &started, &ended, &deadline, &before, &o.Parent, &o.Beside)
 	if err != nil {
 		return o, err
 	}
@@ -117,7 +118,7 @@ func (v View) Operation(ctx context.Context, user int64, id string) (Operation, 
 // Active is the operation under way on a service (0: on the application
 // itself), nil if there is none.
 func (v View) Active(ctx context.Context, application, service int64) (*Operation, error) {
-	found, err := v.operations(ctx, `application = ? AND service = ? AND state IN ('pending', 'running')`, application, service)
+	found, err := v.operations(ctx, `application = ? AND service = ? AND NOT beside AND state IN ('pending', 'running')`, application, service)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (v View) Active(ctx context.Context, application, service int64) (*Operatio
 
 // active maps application and service to the id of the operation under way.
 func (v View) active(ctx context.Context) (map[[2]int64]string, error) {
-	rows, err := v.q.QueryContext(ctx, `SELECT id, application, service FROM operation WHERE state IN ('pending', 'running')`)
+	rows, err := v.q.QueryContext(ctx, `SELECT id, application, service FROM operation WHERE NOT beside AND state IN ('pending', 'running')`)
 	m := map[[2]int64]string{}
 	_, err = scanAll(rows, err, func(r *sql.Rows) (struct{}, error) {
 		var id string
@@ -162,9 +163,9 @@ func (t *Tx) InsertOperation(ctx context.Context, o Operation, by int64, key str
 	if first != nil && !o.State.Final() {
 		return o, Busy(o.Title, *first)
 	}
-	_, err = t.exec(ctx, `INSERT INTO operation (`+operationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err = t.exec(ctx, `INSERT INTO operation (`+operationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		o.ID, o.Kind, o.Title, o.Actor, o.User, o.Application, o.Service, o.State, text(o.Steps), o.Progress, string(o.Request), o.Cancellable,
-		o.RetryOf, micros(o.Created), fromOptional(o.Started), fromOptional(o.Ended), micros(o.Deadline), string(o.Before), o.Parent)
+		o.RetryOf, micros(o.Created), fromOptional(o.Started), fromOptional(o.Ended), micros(o.Deadline), string(o.Before), o.Parent, o.Beside)
 	if err != nil {
 		return o, err
 	}

@@ -1,5 +1,8 @@
 ALTER TABLE service ADD COLUMN bind TEXT NOT NULL DEFAULT '["*"]'; -- names of siblings whose offers it gets
 ALTER TABLE operation ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+ALTER TABLE operation ADD COLUMN beside INTEGER NOT NULL DEFAULT 0; -- others may begin while it runs: it changes nothing of the service
+DROP INDEX operation_active;
+CREATE UNIQUE INDEX operation_active ON operation (application, service, beside) WHERE state IN ('pending', 'running');
 
 -- Volumes outlive instances; rows outlive their service until the cloud has deleted them.
 CREATE TABLE volume (
