@@ -249,7 +249,7 @@ func world(t *testing.T) *servicetest.World {
 			return
 		}
 		for _, i := range w.Instances() {
-			for _, name := range []string{"mysql.log", "haproxy.log", "garbd.log"} {
+			for _, name := range []string{"mysql.log", "haproxy.log", "garbd.log", "donor.log"} {
 				if text := w.ReadLog(i.ID, name); text != "" {
 					t.Logf("%s of %s:\n%s", name, i.ID, strings.Join(lastLines(text, 60), "\n"))
 				}

@@ -94,8 +94,9 @@ type nodeState struct {
 	Membership membership `json:"membership"`
 	Process    string     `json:"process"` // its state
 	Restarts   int        `json:"restarts"`
-	Answers    bool       `json:"answers"` // SQL
-	Primary    bool       `json:"primary"` // it is of the part that has quorum
+	Answers    bool       `json:"answers"`   // SQL
+	Connected  bool       `json:"connected"` // to the group, with quorum or without
+	Primary    bool       `json:"primary"`   // it is of the part that has quorum
 	Synced     bool       `json:"synced"`
 	Donor      bool       `json:"donor"` // it gives another its data, and serves meanwhile
 	State      string     `json:"state"` // as Galera calls it

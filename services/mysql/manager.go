@@ -267,9 +267,13 @@ func (m *manager) chosen(all []seen, leaving []string) string {
 	return ""
 }
 
+// stuckAfter is how long a node that joins may show no change.
+const stuckAfter = 10 * time.Minute
+
 // waitSynced waits until a node has all data, and says how far it is.
 func (m *manager) waitSynced(ctx context.Context, c cluster, id string) error {
 	var told, silent time.Time
+	moved, copied, state := time.Now(), int64(-1), ""
 	restarts := -1
 	for {
 		all := m.look(ctx, c.all())
@@ -291,6 +295,12 @@ func (m *manager) waitSynced(ctx context.Context, c cluster, id string) error {
 			}
 			if s.State.Restarts-restarts > 4 {
 				return &api.Error{Code: api.CodeUnavailable, Op: "start", Object: "the database on " + id, Message: "it ends again and again: " + s.State.Problem, Hint: "see mysql.log of the instance"}
+			}
+			if s.State.Copied != copied || s.State.State != state || !primary(all) {
+				moved, copied, state = time.Now(), s.State.Copied, s.State.State
+			}
+			if time.Since(moved) > stuckAfter {
+				return &api.Error{Code: api.CodeUnavailable, Op: "wait for", Object: "the database on " + id, Message: fmt.Sprintf("nothing has moved for %v while it was %s", stuckAfter, strings.ToLower(state)), Hint: "see mysql.log of the instance"}
 			}
 			if err := m.heal(ctx, c, all); err != nil {
 				return err

@@ -65,7 +65,8 @@ func (s *server) observe(ctx context.Context) *nodeState {
 // read takes over what the server says.
 func (n *nodeState) read(all map[string]string) {
 	n.Answers = true
-	n.Primary = all["wsrep_cluster_status"] == "Primary" && all["wsrep_connected"] == "ON"
+	n.Connected = all["wsrep_connected"] == "ON"
+	n.Primary = n.Connected && all["wsrep_cluster_status"] == "Primary"
 	n.Synced = n.Primary && all["wsrep_local_state"] == "4" && all["wsrep_ready"] == "ON"
 	n.Donor = n.Primary && all["wsrep_local_state"] == "2" && all["wsrep_ready"] == "ON"
 	n.State = all["wsrep_local_state_comment"]
@@ -139,6 +140,7 @@ func (s *server) fullText(f figures) string {
 // starts it again when there is room.
 func (s *server) guard(ctx context.Context, n *nodeState) {
 	f := n.Figures
+	s.rejoin(ctx, n)
 	free := f.DiskBytes - f.DataBytes
 	if f.DiskBytes == 0 || f.DataBytes == 0 {
 		return
@@ -163,6 +165,29 @@ func (s *server) guard(ctx context.Context, n *nodeState) {
 		} else if err := s.start(ctx, revision); err != nil {
 			s.log.Error("not started again", "error", err)
 		}
+	}
+}
+
+// strayFor is how long a server may run without any connection to its group.
+const strayFor = 5 * time.Second
+
+// rejoin starts a server again that has given up its group, which it does when
+// changes that it missed did not arrive whole: it never tries again by itself.
+func (s *server) rejoin(ctx context.Context, n *nodeState) {
+	if !n.Answers || n.Connected {
+		s.stray = time.Time{}
+		return
+	}
+	if s.stray.IsZero() {
+		s.stray = time.Now()
+	}
+	if time.Since(s.stray) < strayFor {
+		return
+	}
+	s.stray = time.Time{}
+	s.log.Warn("the server has left its group; it is started again", "state", n.State)
+	if err := s.m.Supervisor().Signal(daemon, "KILL"); err != nil { // it would wait for a group; what is committed is on the disk
+		s.log.Error("not started again", "error", err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"text/template"
+	"time"
 
 	"nutshell/roles/api"
 	"nutshell/services"
@@ -37,6 +38,7 @@ type server struct {
 	volume    api.Mounted
 	c         config
 	meter     meter
+	stray     time.Time // since when the server has no group though it runs; guarded by agent.busy
 
 	mu       sync.Mutex
 	db       *sql.DB
@@ -157,6 +159,7 @@ func (s *server) find(volumes []api.Mounted) error {
 // prepare makes what the server finds when it starts.
 func (s *server) prepare() error {
 	s.m.Supervisor().AddLog("slow.log", "queries that took longer than slow_seconds", s.slowLog())
+	s.m.Supervisor().AddLog("donor.log", "copies of the data made for nodes that join", filepath.Join(s.data(), "mariabackup.backup.log"))
 	if err := os.MkdirAll(s.etc(), 0o755); err != nil { //nolint:gosec // the server's account reads there
 		return err
 	}
