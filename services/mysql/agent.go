@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"text/template"
+	"time"
 
 	"nutshell/roles/api"
 	"nutshell/services"
@@ -124,6 +125,10 @@ func (a *agent) Call(ctx context.Context, method string, raw json.RawMessage) (a
 	return nil, api.NotFoundf("a database node has no method %s", api.Shorten(method))
 }
 
+// leaveTime is how long a server may take to end in order; then it is killed,
+// which loses nothing that is committed.
+const leaveTime = 20 * time.Second
+
 // command is what changes the node's place in the cluster.
 func (a *agent) command(ctx context.Context, method string, raw json.RawMessage) (any, error) {
 	s := a.server
@@ -140,6 +145,8 @@ func (a *agent) command(ctx context.Context, method string, raw json.RawMessage)
 		if err := s.setSolo(false); err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithTimeout(ctx, leaveTime)
+		defer cancel()
 		return nil, s.stop(ctx)
 	case "promote":
 		return nil, s.promote(ctx)
