@@ -112,7 +112,7 @@ func TestEnvironment(t *testing.T) {
 		list = append(list, api.Variable{Name: name, Value: value, Secret: name == "SECRET"})
 	}
 	w, get := pages(t, `{}`, map[string]string{
-		"index.php": `<?php $r = []; foreach (json_decode(base64_decode($_GET["names"])) as $n) $r[$n] = [base64_encode((string)getenv($n)), base64_encode($_SERVER[$n] ?? "-")]; echo json_encode($r);`,
+		"index.php": `<?php $r = []; foreach (json_decode(base64_decode($_GET["names"])) as $n) $r[$n] = [base64_encode((string)getenv($n)), base64_encode($_SERVER[$n] ?? "-"), base64_encode($_ENV[$n] ?? "-")]; echo json_encode($r);`,
 		"slow.php":  `<?php usleep(300000); echo getenv("SECRET");`,
 		"all.php":   `<?php echo json_encode(array_keys(getenv()));`,
 	})
@@ -126,7 +126,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("a page that had begun got %q", got)
 	}
 	names, _ := json.Marshal(sortedNames(values)) // strings always encode
-	var got map[string][2][]byte
+	var got map[string][3][]byte
 	if err := json.Unmarshal([]byte(get("?names="+encode64(names))), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestEnvironment(t *testing.T) {
 		if name == "PATH" {
 			continue // PHP-FPM sets it for pages where a service does not; tried below
 		}
-		for i, where := range []string{"getenv", "$_SERVER"} {
+		for i, where := range []string{"getenv", "$_SERVER", "$_ENV"} {
 			if string(got[name][i]) != want {
 				t.Errorf("%s by %s: got %.60q, want %.60q", name, where, got[name][i], want)
 			}
