@@ -306,6 +306,7 @@ var testKind = services.Kind{
 	Actions: []api.Action{{Name: "hello", Params: []api.Parameter{{Name: "who", Required: true}}},
 		{Name: "fill", Title: "Fill it", Takes: "a text", Params: []api.Parameter{{Name: "into"}}}, {Name: "copy", Title: "Copy it", Gives: "copy.txt"}},
 	Offers:      []api.Offer{{Name: "host", Help: "where it is"}, {Name: "password", Help: "its password", Secret: true}},
+	Backups:     testPolicy,
 	Code:        api.CodeRules{Accepts: true},
 	DefaultCode: map[string]string{"index.html": "hello\n"},
 	Manager:     func(services.Host) services.Manager { return testHalf{} },
