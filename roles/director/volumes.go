@@ -155,6 +155,14 @@ func (d *Director) mounts(ctx context.Context, p *place, instance string) ([]clo
 		if v, err = d.made(ctx, p, v); err != nil {
 			return nil, err
 		}
+		// Before the start, because some machines cannot do it while the volume is in use.
+		wanted, err := d.wantedSize(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := d.grown(ctx, p, v, wanted); err != nil && !errors.Is(err, cloud.ErrInUse) {
+			return nil, err
+		}
 		list = append(list, cloud.Mount{Volume: v.CloudID, Name: v.Name})
 	}
 	return list, nil
@@ -199,6 +207,8 @@ func volumeError(op string, v store.Volume, err error) error {
 	}
 	object := "volume " + v.Name + " (" + v.ID + ")"
 	switch {
+	case errors.Is(err, cloud.ErrInUse) && op == "grow":
+		return &api.Error{Code: api.CodeConflict, Op: op, Object: object, Message: "it is in use", Hint: "stop the service, make it larger, and start the service again", Err: err}
 	case errors.Is(err, cloud.ErrInUse):
 		return &api.Error{Code: api.CodeConflict, Op: op, Object: object, Message: "it is in use", Hint: "stop what uses it first", Err: err}
 	case errors.Is(err, cloud.ErrQuota):
@@ -251,7 +261,7 @@ func (d *Director) giveVolumes(ctx context.Context, in *struct{ Body api.Volumes
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), volumesTime)
 	defer cancel()
-	if err := d.attachAll(ctx, s, row, in.Body.Parts); err != nil {
+	if err := d.attachAll(ctx, row, in.Body.Parts); err != nil {
 		return nil, err
 	}
 	rows, err := d.store.InstanceVolumes(ctx, row.ID)
@@ -264,11 +274,7 @@ func (d *Director) giveVolumes(ctx context.Context, in *struct{ Body api.Volumes
 	return list, err
 }
 
-func (d *Director) attachAll(ctx context.Context, s store.Service, instance store.Instance, parts []string) error {
-	kind, err := d.c.Services.Get(s.Kind)
-	if err != nil {
-		return err
-	}
+func (d *Director) attachAll(ctx context.Context, instance store.Instance, parts []string) error {
 	p, err := d.place(instance.Cloud)
 	if err != nil {
 		return err
@@ -278,14 +284,17 @@ func (d *Director) attachAll(ctx context.Context, s store.Service, instance stor
 		return err
 	}
 	for _, v := range rows {
-		i := slices.IndexFunc(kind.Parts, func(p services.Part) bool { return p.Name == v.Part })
-		if !v.Wanted() || i < 0 || !slices.Contains(parts, v.Part) || kind.Parts[i].Volume == nil {
+		if !v.Wanted() || !slices.Contains(parts, v.Part) {
 			continue
 		}
 		if v, err = d.attach(ctx, p, v, instance); err != nil {
 			return err
 		}
-		if _, err = d.grown(ctx, p, v, kind.Parts[i].Volume.Bytes(s.Settings)); err != nil {
+		wanted, err := d.wantedSize(ctx, v)
+		if err != nil {
+			return err
+		}
+		if _, err := d.grown(ctx, p, v, wanted); err != nil {
 			return err
 		}
 	}
@@ -317,63 +326,6 @@ func (d *Director) attach(ctx context.Context, p *place, v store.Volume, instanc
 		return t.SaveVolume(ctx, v)
 	})
 	return v, err
-}
-
-// grown makes a volume at least this large.
-func (d *Director) grown(ctx context.Context, p *place, v store.Volume, bytes int64) (store.Volume, error) {
-	if bytes <= v.Bytes {
-		return v, nil
-	}
-	driver, err := p.volumes()
-	if err != nil {
-		return v, err
-	}
-	if err := driver.GrowVolume(ctx, v.CloudID, bytes); err != nil {
-		return v, volumeError("grow", v, err)
-	}
-	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
-		if v, err = t.Volume(ctx, v.ID); err != nil {
-			return err
-		}
-		v.Bytes = max(v.Bytes, bytes)
-		return t.SaveVolume(ctx, v)
-	})
-	return v, err
-}
-
-// checkSizes refuses settings that would make existing volumes of parts
-// smaller, or let them grow beyond their owner's quota.
-func (d *Director) checkSizes(ctx context.Context, t *store.Tx, kind services.Kind, s store.Service, before []byte) error {
-	rows, err := t.ServiceVolumes(ctx, s.Application, s.ID)
-	if err != nil {
-		return err
-	}
-	for _, p := range kind.Parts {
-		if p.Volume == nil {
-			continue
-		}
-		wanted, more := p.Volume.Bytes(s.Settings), int64(0)
-		for _, v := range rows {
-			if v.Part == p.Name && v.Wanted() {
-				more += max(0, wanted-v.Bytes)
-			}
-		}
-		if wanted >= p.Volume.Bytes(before) {
-			if err := d.roomFor(ctx, t, s.OwnerID, api.Quota{VolumeBytes: more}); err != nil {
-				return err
-			}
-			continue
-		}
-		slices.SortFunc(rows, func(a, b store.Volume) int { return cmp.Compare(b.Bytes, a.Bytes) }) // the largest is named
-		for _, v := range rows {
-			if v.Part == p.Name && v.State != api.VolumeLeaving && v.Bytes > wanted {
-				return &api.Error{Code: api.CodeInvalid, Op: "change settings of", Object: "service " + s.Name,
-					Message: fmt.Sprintf("its volume %s has %d MB, and %d MB are less", v.ID, v.Bytes>>20, wanted>>20),
-					Hint:    "volumes only grow: ask for at least what they have", Fields: []string{"settings"}}
-			}
-		}
-	}
-	return nil
 }
 
 // volumesTold are those that a service's manager knows of: all that are not

@@ -55,6 +55,8 @@ type cabinet struct {
 	lose chan string
 	hang map[string]bool
 	open map[string]bool // volumes with open files
+	// stiff volumes grow only while no instance has them.
+	stiff bool
 }
 
 type shelved struct {
@@ -160,6 +162,9 @@ func (c *cabinet) GrowVolume(ctx context.Context, id string, bytes int64) error 
 	return c.do(ctx, "grow", func() error {
 		if bytes > 1<<40 {
 			return fmt.Errorf("%w: 1 TB is free", cloud.ErrQuota)
+		}
+		if c.stiff && c.shelf[id].Instance != "" {
+			return fmt.Errorf("%w by %s", cloud.ErrInUse, c.shelf[id].Instance)
 		}
 		c.shelf[id].Bytes = max(c.shelf[id].Bytes, bytes)
 		return nil
@@ -370,6 +375,40 @@ func TestLostVolumeIsNotReplacedByAnEmptyOne(t *testing.T) {
 	if got := ann.volumes(path); len(got) != 1 || got[0].ID == v.ID || got[0].State != api.VolumeAttached {
 		t.Errorf("after the owner gave it up: %+v", got)
 	}
+}
+
+// TestVolumesThatGrowOnlyWhileFree is about machines whose kernel or
+// privileges let no volume grow while it is in use.
+func TestVolumesThatGrowOnlyWhileFree(t *testing.T) {
+	t.Parallel()
+	_, shelf, ann, path := keeping(t, 1)
+	shelf.set(func() { shelf.stiff = true })
+	o := ann.finish("PATCH", path+"/settings", map[string]string{"memory": "128M"})
+	if o.State != api.OperationFailed || o.Error.Code != api.CodeConflict || !strings.Contains(o.Error.Error(), "stop the service") {
+		t.Errorf("grown in use: %s %v", o.State, o.Error)
+	}
+	ann.done("POST", path+"/stop", nil)
+	ann.must("PATCH", path+"/settings", map[string]string{"memory": "128M"}, nil, 200)
+	ann.done("POST", path+"/start", nil)
+	if v := ann.volumes(path); len(v) != 1 || v[0].Bytes != 128<<20 || v[0].State != api.VolumeAttached {
+		t.Errorf("after the next start: %+v", v)
+	}
+}
+
+func TestQuotaOfVolumes(t *testing.T) {
+	t.Parallel()
+	h, _, ann, path := keeping(t, 1)
+	h.admin.must("PUT", "/users/ann/quota", api.Quota{VolumeBytes: 100 << 20}, nil, 200)
+	ann.refused("POST", path+"/volumes", api.CreateVolume{Name: "v", Bytes: 50 << 20}, api.CodeQuota)
+	ann.done("POST", path+"/volumes", api.CreateVolume{Name: "v", Bytes: 20 << 20})
+	ann.refused("PATCH", path+"/volumes/v", api.ChangeVolume{Bytes: ptr[int64](50 << 20)}, api.CodeQuota)
+	ann.refused("PATCH", path+"/settings", map[string]string{"memory": "128M"}, api.CodeQuota)
+	if o := ann.finish("POST", path+"/scale", api.Scale{Set: map[string]int{"web": 2}}); o.State != api.OperationFailed || o.Error.Code != api.CodeQuota {
+		t.Errorf("one more volume of a part: %s %v", o.State, o.Error)
+	}
+	h.admin.must("PUT", "/users/ann/quota", api.Quota{VolumeBytes: 300 << 20}, nil, 200)
+	ann.done("PATCH", path+"/volumes/v", api.ChangeVolume{Bytes: ptr[int64](50 << 20)})
+	ann.done("POST", path+"/scale", api.Scale{Set: map[string]int{"web": 2}})
 }
 
 func TestDeletedServicesTakeTheirVolumes(t *testing.T) {
