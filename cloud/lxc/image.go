@@ -58,10 +58,11 @@ func makeImage(ctx context.Context, path string, bytes int64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, fileSystemTime)
 	defer cancel()
-	// No part is kept for root: root of an instance has no right to it. The
-	// file reads as zeros, so that tables need not be written.
+	// No part is kept for root: root of an instance has no right to it. Small
+	// ones get as many inodes for their size as large ones. The file reads as
+	// zeros, so that tables need not be written.
 	args := []string{
-		"-q", "-F", "-b", fmt.Sprint(imageBlock), "-m", "0", "-e", "remount-ro",
+		"-q", "-F", "-b", fmt.Sprint(imageBlock), "-i", "16384", "-m", "0", "-e", "remount-ro",
 		"-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1", path,
 	}
 	out, err := exec.CommandContext(ctx, mkfs, args...).CombinedOutput() //nolint:gosec // a path of ours

@@ -35,10 +35,10 @@ func Room(dir string, bytes int64) error {
 }
 
 func size(bytes int64) string {
-	if bytes < 10<<30 {
+	if bytes < 1<<30 {
 		return fmt.Sprintf("%d MiB", bytes>>20)
 	}
-	return fmt.Sprintf("%d GiB", bytes>>30)
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
 // full says of an error that means a full disk that it does.
