@@ -40,10 +40,7 @@ func (d *Director) sendTo(ctx context.Context, a store.Application, s store.Serv
 	}
 	defer c.HTTP.CloseIdleConnections()
 	result, err := c.Send(ctx, streamPath(s, name, args), &metered{r: r, tell: progress, now: d.c.Now})
-	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("send to service %s/%s: %w", a.Name, s.Name, err)
-	}
-	return result, err
+	return result, ofService("send to", a, s, err)
 }
 
 // takeFrom copies a stream of a service to w and returns its position. After an
@@ -55,10 +52,19 @@ func (d *Director) takeFrom(ctx context.Context, a store.Application, s store.Se
 	}
 	defer c.HTTP.CloseIdleConnections()
 	position, err = c.Fetch(ctx, streamPath(s, name, args), w)
-	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("get from service %s/%s: %w", a.Name, s.Name, err)
+	return position, ofService("get from", a, s, err)
+}
+
+// ofService tells of what service an error is, unless it says already what it is
+// about.
+func ofService(op string, a store.Application, s store.Service, err error) error {
+	if err == nil {
+		return nil
 	}
-	return position, err
+	if e := api.AsError(err); e.Op != "" {
+		return err
+	}
+	return fmt.Errorf("%s service %s/%s: %w", op, a.Name, s.Name, err)
 }
 
 // metered tells how much was read.

@@ -125,6 +125,9 @@ func (s *service) passTo(ctx context.Context, instance, name string, args map[st
 	err = pass(ctx, agent, rpc.StreamPath("/v1/streams/"+url.PathEscape(name), args))
 	if err != nil {
 		s.log.Warn("stream broken off", "stream", name, "instance", i.ID, "error", err)
+		if e := api.AsError(err); e.Op != "" {
+			return err // it says what it was about
+		}
 		return fmt.Errorf("%s on %s: %w", name, i.ID, err)
 	}
 	s.log.Info("stream ended", "stream", name, "instance", i.ID)
