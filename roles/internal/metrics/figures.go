@@ -67,6 +67,12 @@ func figures() []figure {
 		added("php_slow", "Slow PHP pages", "/s", line{query: `rate(nutshell_php_slow_total{$s}[$w])`}),
 		added("java_threads", "Java threads", "", line{name: "busy", query: `avg_over_time(nutshell_java_threads{$i,state="busy"}[$w])`}, line{name: "all", query: `avg_over_time(nutshell_java_threads{$i,state="all"}[$w])`}),
 		added("java_heap", "Java heap", "B", line{name: "used", query: `avg_over_time(nutshell_java_heap_bytes{$i,state="used"}[$w])`}, line{name: "limit", query: `avg_over_time(nutshell_java_heap_bytes{$i,state="limit"}[$w])`}),
+		{"mysql_queries", "Queries", "/s", []line{{by: []string{"type"}, query: "sum by (type) (rate(nutshell_mysql_queries_total{$s}[$w]))"}},
+			[]line{{by: []string{"instance", "type"}, query: "sum by (instance, type) (rate(nutshell_mysql_queries_total{$i}[$w]))"}}},
+		gauge("mysql_misalignment", "Misalignment of nodes", "", "avg_over_time(nutshell_mysql_misalignment{$i}[$w])"),
+		gauge("mysql_paused", "Share of time that writes wait for slow nodes", "", "avg_over_time(nutshell_mysql_flow_control_paused{$i}[$w])"),
+		added("mysql_connections", "Connections to databases", "", line{name: "open", query: `avg_over_time(nutshell_mysql_connections{$i}[$w])`}, line{name: "busy", query: `avg_over_time(nutshell_mysql_threads_running{$i}[$w])`}),
+		gauge("mysql_data", "Data of nodes", "B", "avg_over_time(nutshell_mysql_data_bytes{$i}[$w])"),
 		added("sessions", "Sessions", "", line{query: `avg_over_time(nutshell_sessions{$i}[$w])`}),
 		{"instances", "Instances", "", []line{{query: "count(avg_over_time(nutshell_memory_bytes{$i}[$w]))"}}, nil},
 	}
