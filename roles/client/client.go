@@ -212,7 +212,8 @@ func (c *Client) Commands() []*cli.Command {
 		self   = "this command line"
 	)
 	list := []*cli.Command{
-		c.object(things, "application", "create, start, stop and look at applications", c.applicationVerbs(), "app"),
+		c.object(things, "application", "create, start, stop and look at applications", append(c.applicationVerbs(), c.manifestVerbs()...), "app"),
+		c.object(things, "template", "ready-made applications", c.templateVerbs()),
 		c.object(things, "service", "services of any kind", c.serviceVerbs(nil)),
 		c.object(things, "operation", "long work: list, follow, cancel, retry", c.operationVerbs(), "op"),
 		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
@@ -248,7 +249,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "volume", "backup", "login", "logout", "completion"}
+	return []string{"template", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "volume", "backup", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -116,7 +116,7 @@ func golden(t *testing.T, w *world, name string) {
 		t.Fatal(err)
 	}
 	for file, text := range map[string]string{"id_ed25519.pub": "ssh-ed25519 AAAA ann@laptop\n", "keys": "ssh-rsa BBBB\n", "id_ed25519": "-----BEGIN OPENSSH PRIVATE KEY-----\n",
-		"dump.sql": "-- a dump\nSELECT 1;\n", "garbage": "garbage\n", "chain.pem": "-----BEGIN CERTIFICATE-----\n", "key.pem": "-----BEGIN PRIVATE KEY-----\n"} {
+		"dump.sql": "-- a dump\nSELECT 1;\n", "garbage": "garbage\n", "shop.yaml": "Services: [{Type: php, ServiceName: web}]\n", "wrong.yaml": "Services:\n  - Typ: php\n", "chain.pem": "-----BEGIN CERTIFICATE-----\n", "key.pem": "-----BEGIN PRIVATE KEY-----\n"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func golden(t *testing.T, w *world, name string) {
 // TestTranscripts runs the command lines in testdata: the manual's as they
 // are printed, and ours.
 func TestTranscripts(t *testing.T) {
-	for _, name := range []string{"manual-3-1-2", "manual-3-3-php", "manual-3-8-generic", "manual-rpi", "applications", "services", "code", "house", "git", "sites", "data", "errors", "help"} {
+	for _, name := range []string{"manual-3-1-2", "manual-3-3-php", "manual-3-8-generic", "manual-rpi", "applications", "services", "code", "house", "git", "sites", "data", "manifests", "errors", "help"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			golden(t, w, name)

@@ -52,6 +52,8 @@ type fake struct {
 	down     bool          // every connection is cut
 	asking   func()        // called when a change is asked for
 	waits    int           // long polls begun
+	sent     []byte        // the last manifest
+	breakOff bool          // downloads of manifests end in the middle
 	headers  []http.Header
 }
 
@@ -162,6 +164,10 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request, p []string, body [
 		return f.answerSites(r, p, read)
 	case what == "GET audit":
 		return 200, []api.AuditEntry{{Time: fakeTime, Actor: "admin", From: "127.0.0.1", Action: "application.create", Object: "shop", Result: "ok"}}, nil
+	case p[0] == "manifests":
+		return f.answerManifests(r, p, body)
+	case p[0] == "templates":
+		return f.answerTemplates(p)
 	case p[0] == "backups":
 		return f.answerBackups(r, p)
 	case p[0] == "users":

@@ -34,6 +34,8 @@ func (f *fake) answerApplications(w http.ResponseWriter, r *http.Request, p []st
 		return f.answerServices(w, r, a, p[3:], read, body)
 	}
 	switch r.Method + " " + append(p, "")[2] {
+	case "GET manifest":
+		return f.sendManifest(w, r, a)
 	case "GET ":
 		full := *a
 		for _, s := range f.services {
