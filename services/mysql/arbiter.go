@@ -25,8 +25,8 @@ func (h *haproxy) arbiter(ctx context.Context, c config) error {
 		return err
 	}
 	path := func(name string) string { return filepath.Join(h.run, name) }
-	if now, err := os.ReadFile(path("cert.pem")); err != nil || !a.issued(now, h.m.Address()) {
-		key, cert, err := a.issue(h.m.Address(), h.m.Address())
+	if now, err := os.ReadFile(path("cert.pem")); err != nil || !a.issued(now, []string{h.m.Address()}) {
+		key, cert, err := a.issue(h.m.Address(), []string{h.m.Address()})
 		if err != nil {
 			return err
 		}

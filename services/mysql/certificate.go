@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -61,8 +62,9 @@ func newAuthority(secret, service string) (*authority, error) {
 }
 
 // issue makes a key and certificate, as PEM, for an instance that is a server
-// to clients, and both sides to other nodes.
-func (a *authority) issue(name, address string) (key, cert []byte, err error) {
+// to clients, and both sides to other nodes. addresses are those by which
+// clients reach it.
+func (a *authority) issue(name string, addresses []string) (key, cert []byte, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -73,8 +75,8 @@ func (a *authority) issue(name, address string) (key, cert []byte, err error) {
 	}
 	t := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: authorityBegins, NotAfter: authorityEnds,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if ip := net.ParseIP(address); ip != nil {
-		t.IPAddresses = []net.IP{ip}
+	for _, at := range addresses {
+		t.IPAddresses = append(t.IPAddresses, net.ParseIP(at))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, k.Public(), a.key)
 	if err != nil {
@@ -87,8 +89,8 @@ func (a *authority) issue(name, address string) (key, cert []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// issued reports whether cert is of this authority and for this address.
-func (a *authority) issued(cert []byte, address string) bool {
+// issued reports whether cert is of this authority and for these addresses.
+func (a *authority) issued(cert []byte, addresses []string) bool {
 	block, _ := pem.Decode(cert)
 	if block == nil {
 		return false
@@ -97,5 +99,5 @@ func (a *authority) issued(cert []byte, address string) bool {
 	if err != nil || c.CheckSignatureFrom(a.cert) != nil {
 		return false
 	}
-	return len(c.IPAddresses) == 1 && c.IPAddresses[0].Equal(net.ParseIP(address))
+	return slices.EqualFunc(c.IPAddresses, addresses, func(ip net.IP, at string) bool { return ip.Equal(net.ParseIP(at)) })
 }

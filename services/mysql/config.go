@@ -22,6 +22,8 @@ type nodeConfig struct {
 	Join   bool     `json:"join"`   // others run a cluster: an empty node may start, and gets a copy
 	Solo   bool     `json:"solo"`   // it is the only node, and begins its cluster whenever it starts
 	Donors []string `json:"donors"` // whom to ask first for a copy
+	// Entries are the addresses of balancers, for which its certificate is good, too.
+	Entries []string `json:"entries,omitempty"`
 }
 
 // balancerConfig is for an instance that balances.

@@ -75,7 +75,7 @@ func (s *server) serverData() (serverData, error) {
 	size := max(s.volume.Bytes, services.Bytes(c.Settings.VolumeSize))
 	d := serverData{Data: s.data(), Tmp: s.tmp(), Socket: s.socket(), Run: s.run, Address: s.m.Address(), CA: etc("ca.pem"), Cert: etc("cert.pem"), Key: etc("key.pem"), SlowLog: s.slowLog(),
 		Provider: provider, Cluster: c.Service, Members: groupAddress(c.Members), Name: s.m.Address(), SSTPassword: c.Secrets[secretSST], Donors: strings.Join(c.Node.Donors, ",") + ",",
-		Domain: domain(s.m.Address()), Port: sqlPort, SSTPort: sstPort, OpenFiles: 4*c.Settings.MaxConnections + 4000, BufferPool: pool(s.memory), RedoLog: within(size/40, 16<<20, 512<<20),
+		Domain: domain(s.m.Address()), Port: sqlPort, SSTPort: sstPort, OpenFiles: 16384, BufferPool: pool(s.memory), RedoLog: within(size/40, 16<<20, 512<<20),
 		Binlog: within(size/64, 8<<20, 256<<20), S: c.Settings}
 	secure := options("socket.ssl=YES", "socket.ssl_key="+d.Key, "socket.ssl_cert="+d.Cert, "socket.ssl_ca="+d.CA)
 	d.ProviderOptions = options(fmt.Sprintf("gmcast.listen_addr=ssl://%s:%d", s.m.Address(), groupPort), fmt.Sprintf("ist.recv_addr=%s:%d", s.m.Address(), istPort), secure,
@@ -183,6 +183,9 @@ func (s *server) adjust(ctx context.Context) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", v.name, err))
 			break
 		}
+	}
+	if failed == nil {
+		_, failed = db.ExecContext(ctx, "FLUSH LOCAL SSL") // its certificate may be another
 	}
 	if failed != nil { // it starts, or has stopped: then its file tells it
 		s.log.Debug("settings not told to the running server", "error", failed)

@@ -184,9 +184,9 @@ func TestAuthority(t *testing.T) {
 	if string(a.pem) != string(b.pem) || string(a.pem) == string(c.pem) {
 		t.Error("an authority is the same of the same secret, and of no other")
 	}
-	_, cert, err := a.issue("n", "127.0.0.9")
+	_, cert, err := a.issue("n", []string{"127.0.0.9", "127.0.0.7"})
 	must(t, err)
-	if !b.issued(cert, "127.0.0.9") || c.issued(cert, "127.0.0.9") || b.issued(cert, "127.0.0.8") {
+	if !b.issued(cert, []string{"127.0.0.9", "127.0.0.7"}) || c.issued(cert, []string{"127.0.0.9", "127.0.0.7"}) || b.issued(cert, []string{"127.0.0.9"}) {
 		t.Error("a certificate is known by its authority and its address")
 	}
 }

@@ -122,6 +122,10 @@ func (m *manager) config(c cluster, i api.Instance, join bool, donors []string) 
 	sortMembers(all.Members)
 	if slices.Contains(i.Parts, database) {
 		all.Node = &nodeConfig{Join: join, Solo: len(c.nodes) == 1 && len(c.leaving) == 0, Donors: donors}
+		for _, g := range c.glbs {
+			all.Node.Entries = append(all.Node.Entries, g.Address)
+		}
+		slices.Sort(all.Node.Entries)
 		return all
 	}
 	b := &balancerConfig{Arbiter: len(c.nodes)%2 == 0 && c.glbs[0].ID == i.ID, Drain: ids(c.leaving), Slots: c.slots}

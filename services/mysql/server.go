@@ -250,17 +250,23 @@ func writeFile(path string, b []byte, mode os.FileMode) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// certify makes the node's certificate, once.
+// addresses are those by which clients reach the server: its own, and those of
+// balancers.
+func (s *server) addresses() []string {
+	return append([]string{s.m.Address()}, s.c.Node.Entries...)
+}
+
+// certify makes the node's certificate, if it has none for its addresses.
 func (s *server) certify() error {
 	a, err := newAuthority(s.c.Secrets[secretCA], s.c.Service)
 	if err != nil {
 		return err
 	}
 	now, err := os.ReadFile(filepath.Join(s.etc(), "cert.pem"))
-	if err == nil && a.issued(now, s.m.Address()) {
+	if err == nil && a.issued(now, s.addresses()) {
 		return s.write(filepath.Join(s.etc(), "ca.pem"), a.pem, 0o644)
 	}
-	key, cert, err := a.issue(s.m.Address(), s.m.Address())
+	key, cert, err := a.issue(s.m.Address(), s.addresses())
 	if err != nil {
 		return err
 	}
