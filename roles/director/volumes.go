@@ -60,28 +60,32 @@ func (d *Director) reserveFor(ctx context.Context, t *store.Tx, s store.Service,
 	if err != nil {
 		return err
 	}
-	var free, lost []store.Volume
+	var free []store.Volume
+	var missed *store.Volume // data that is not at hand
+	alive := false           // another instance has the service's data
 	for _, v := range all {
 		switch {
-		case v.Part != p.Name || v.Cloud != instance.Cloud:
+		case v.Part != p.Name || v.State == api.VolumeLeaving:
 		case v.Wanted() && v.Instance == instance.ID:
 			return nil
-		case v.State == api.VolumeFailed:
-			lost = append(lost, v)
-		case v.Reason == "" && (v.State == api.VolumeFree || v.State == api.VolumeAsked && v.Instance == ""):
+		case v.Wanted():
+			alive = true
+		case v.State == api.VolumeFailed, v.Reason != "":
+			missed = &v
+		case v.Cloud == instance.Cloud:
 			free = append(free, v)
+		case v.State == api.VolumeFree && missed == nil:
+			missed = &v
 		}
 	}
+	elsewhere := missed != nil && missed.State == api.VolumeFree && missed.Reason == ""
+	if missed != nil && !alive && (!elsewhere || len(free) == 0) {
+		return notAtHand(s, *missed)
+	}
 	if len(free) > 0 {
-		v := slices.MaxFunc(free, func(a, b store.Volume) int { // one that was never used comes last
-			return cmp.Or(cmp.Compare(btoi(a.State == api.VolumeFree), btoi(b.State == api.VolumeFree)), a.Since.Compare(b.Since), cmp.Compare(b.ID, a.ID))
-		})
+		v := slices.MaxFunc(free, newer)
 		v.State, v.Instance, v.Held = api.VolumeAsked, instance.ID, parts
 		return t.SaveVolume(ctx, v)
-	}
-	if len(lost) > 0 { // an empty one in its place would look like lost data, to its users and to the service
-		return &api.Error{Code: api.CodeUnavailable, Op: "start", Object: "service " + s.Name, Message: "its volume " + lost[0].ID + " is not there: " + lost[0].Reason,
-			Hint: "bring it back, or delete it to go on without what it held"}
 	}
 	place, err := d.place(instance.Cloud)
 	if err != nil {
@@ -97,6 +101,29 @@ func (d *Director) reserveFor(ctx context.Context, t *store.Tx, s store.Service,
 	_, err = t.InsertVolume(ctx, store.Volume{OwnerID: s.OwnerID, Held: parts, Volume: api.Volume{ID: newVolumeID(s), Application: s.Application, Service: s.ID,
 		Name: p.Volume.Name, Part: p.Name, Cloud: instance.Cloud, Bytes: bytes, Instance: instance.ID, State: api.VolumeAsked}})
 	return err
+}
+
+// notAtHand keeps a service from starting while some of its data is out of
+// reach: an empty volume, or an old one, in its place would look like lost
+// data, to its users and to the service itself. It is another thing while
+// other instances run, from which a new one learns what there is.
+func notAtHand(s store.Service, v store.Volume) error {
+	e := &api.Error{Code: api.CodeUnavailable, Op: "start", Object: "service " + s.Name, Message: "its volume " + v.ID + " cannot be used: " + v.Reason,
+		Hint: "bring it back, or delete it to go on without what it held"}
+	switch {
+	case v.State == api.VolumeFailed:
+	case v.Reason != "":
+		e.Hint = "wait until that is done"
+	default:
+		e.Code, e.Message, e.Hint = api.CodeConflict, "its data is on volumes in cloud "+v.Cloud, "start it there, or delete those volumes to begin without their data"
+	}
+	return e
+}
+
+// newer orders free volumes of a part by how likely they hold the newest data:
+// one that was never used comes last, and of those freed at once, the emptier.
+func newer(a, b store.Volume) int {
+	return cmp.Or(cmp.Compare(btoi(a.State == api.VolumeFree), btoi(b.State == api.VolumeFree)), a.Since.Compare(b.Since), cmp.Compare(a.Used, b.Used), b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
 }
 
 func btoi(b bool) int {

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -700,6 +701,82 @@ func TestJudge(t *testing.T) {
 			changed := judge(&v, c.there, now)
 			if v.State != c.state || v.Used != c.used || changed != (v.State != c.row.State || v.Used != c.row.Used) {
 				t.Errorf("got %s, used %d, changed %t", v.State, v.Used, changed)
+			}
+		})
+	}
+}
+
+// TestWhoGetsWhichVolume is about the rows alone: what a new instance of a
+// service gets of the volumes there are.
+func TestWhoGetsWhichVolume(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.user("ann").must("POST", "/applications", api.CreateApplication{Name: "shop"}, nil, 201)
+	h.admin.must("POST", "/applications/1/services", api.CreateService{Kind: "keeper"}, nil, 201)
+	type row struct {
+		id, cloud, instance, reason string
+		state                       api.VolumeState
+		ago                         time.Duration
+		used                        int64
+	}
+	free := func(id string, ago time.Duration) row {
+		return row{id: id, state: api.VolumeFree, ago: ago, instance: "gone"}
+	}
+	refused := "refused"
+	for name, c := range map[string]struct {
+		rows []row
+		want string // id, "new" or "refused"
+	}{
+		"nothing-there":            {nil, "new"},
+		"a-free-one":               {[]row{free("a", 0)}, "a"},
+		"the-one-used-last":        {[]row{free("a", time.Hour), free("b", time.Minute), free("c", 2*time.Hour)}, "b"},
+		"at-once-the-fuller":       {[]row{free("a", 0), {id: "b", state: api.VolumeFree, used: 5}}, "b"},
+		"its-own":                  {[]row{free("a", 0), {id: "b", state: api.VolumeAttached, instance: "me"}}, "b"},
+		"promised-before":          {[]row{free("a", 0), {id: "b", state: api.VolumeAsked, instance: "me"}}, "b"},
+		"another-ones":             {[]row{{id: "a", state: api.VolumeAttached, instance: "other"}}, "new"},
+		"never-used":               {[]row{{id: "a", state: api.VolumeAsked}}, "a"},
+		"rather-used":              {[]row{{id: "a", state: api.VolumeAsked}, free("b", time.Hour)}, "b"},
+		"being-deleted":            {[]row{{id: "a", state: api.VolumeLeaving}}, "new"},
+		"lost":                     {[]row{{id: "a", state: api.VolumeFailed, reason: goneFromCloud}}, refused},
+		"lost-and-an-older-one":    {[]row{{id: "a", state: api.VolumeFailed, reason: goneFromCloud}, free("b", time.Hour)}, refused},
+		"lost-while-others-live":   {[]row{{id: "a", state: api.VolumeFailed, reason: goneFromCloud}, {id: "b", state: api.VolumeAttached, instance: "other"}}, "new"},
+		"being-restored":           {[]row{{id: "a", state: api.VolumeFree, reason: beingChanged + volumeRestore}}, refused},
+		"in-another-cloud":         {[]row{{id: "a", state: api.VolumeFree, cloud: "other"}}, refused},
+		"in-both":                  {[]row{{id: "a", state: api.VolumeFree, cloud: "other"}, free("b", time.Hour)}, "b"},
+		"elsewhere-while-one-live": {[]row{{id: "a", state: api.VolumeFree, cloud: "other"}, {id: "b", state: api.VolumeAttached, instance: "other", cloud: "other"}}, "new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			undo := errors.New("leave no trace")
+			err := h.d.write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+				s, err := tx.ServiceByID(ctx, 1, 1)
+				if err != nil {
+					return err
+				}
+				for _, r := range c.rows {
+					v := store.Volume{OwnerID: s.OwnerID, CloudID: r.id, Volume: api.Volume{ID: r.id, Application: 1, Service: 1, Name: "data", Part: "web", Cloud: cmp.Or(r.cloud, "default"),
+						Instance: r.instance, Reason: r.reason, State: r.state, Used: r.used, Since: tx.Now().Add(-r.ago)}}
+					if _, err := tx.InsertVolume(ctx, v); err != nil {
+						return err
+					}
+				}
+				err = h.d.reserve(ctx, tx, s, store.Instance{Instance: api.Instance{ID: "me", Application: 1, Service: 1, Cloud: "default", Parts: []string{"web"}}}, []string{"web"})
+				if c.want == refused || err != nil {
+					if (c.want == refused) != (err != nil) {
+						t.Errorf("got %v", err)
+					}
+					return undo
+				}
+				rows, err := tx.InstanceVolumes(ctx, "me")
+				if err != nil {
+					return err
+				}
+				if len(rows) != 1 || (c.want != "new" && rows[0].ID != c.want) || (c.want == "new" && (rows[0].CloudID != "" || rows[0].State != api.VolumeAsked)) {
+					t.Errorf("got %+v, want %s", rows, c.want)
+				}
+				return undo
+			})
+			if !errors.Is(err, undo) {
+				t.Fatal(err)
 			}
 		})
 	}

@@ -83,7 +83,10 @@ func (v View) Volume(ctx context.Context, id string) (Volume, error) {
 
 // InsertVolume stores a volume before its cloud is asked for it.
 func (t *Tx) InsertVolume(ctx context.Context, v Volume) (Volume, error) {
-	v.Created, v.Since = t.now, t.now
+	v.Created = t.now
+	if v.Since.IsZero() {
+		v.Since = t.now
+	}
 	if v.Snapshots == nil {
 		v.Snapshots = []api.Snapshot{}
 	}
