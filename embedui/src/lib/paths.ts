@@ -67,6 +67,9 @@ export function subject(application: number, service: number): string {
   return `${a.name} / ${s ? s.name : 'service ' + service}`;
 }
 
+/** browsable says that a browser can open an address; a database's is for programs. */
+export const browsable = (url: string): boolean => /^https?:/.test(url);
+
 export function subjectPath(application: number, service: number): string | undefined {
   const s = live.services.get(`${application}/${service}`);
   if (service && s) return servicePath(s);
