@@ -261,7 +261,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 		}
 		return err
 	}
-	if o.Kind == serviceVolume { // it changed a volume; the service is as it was
+	if o.Kind == serviceVolume || o.Kind == serviceStream { // it changed what the service keeps; the service is as it was
 		if err := t.SaveOperation(ctx, *o); err != nil {
 			return err
 		}

@@ -120,6 +120,9 @@ func TestTakeStream(t *testing.T) {
 			failed++
 		}
 	}
+	if s := h.admin.service("/applications/shop/services/test"); s.State != api.Running || strings.Contains(s.Reason, "failed") {
+		t.Errorf("after streams that failed the service is %s: %s", s.State, s.Reason)
+	}
 	if failed != 2 {
 		t.Errorf("%d refused streams stand in the operations, want 2: %+v", failed, ops)
 	}
