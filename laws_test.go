@@ -245,7 +245,6 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/vishvananda/netns":         {"cloud/lxc", "cloud/nodes"},
 	"golang.org/x/crypto/argon2":           {"roles/internal/auth"},
 	"github.com/tidwall/redcon":            {"services/web/session"},
-	"go.etcd.io/bbolt":                     {"services/web/session"},
 	"github.com/hashicorp":                 {}, // no such library is ours
 	"github.com/stretchr/testify":          {},
 	"github.com/sirupsen/logrus":           {},

@@ -177,22 +177,23 @@ func (c *cluster) seen(e entry) {
 	c.latest = max(c.latest, e.Version)
 }
 
-// read finds the newest of what the stores have, tombstones included.
-func (c *cluster) read(ctx context.Context, key string) (entry, error) {
+// read finds the newest of what the stores have, tombstones included. known is
+// what some have just told, by instance, who are not asked again.
+func (c *cluster) read(ctx context.Context, key string, known map[string]entry) (entry, error) {
 	v := c.of(key)
 	best, err := c.disk.get(key)
 	if err != nil {
 		return best, err
 	}
 	asked := append(slices.Clone(v.owners), v.former...)
-	got := c.ask(ctx, key, asked)
+	got := c.ask(ctx, key, asked, known)
 	for _, g := range got {
 		if g.after(best) {
 			best = g
 		}
 	}
 	if best.Version == 0 && len(v.rest) > 0 { // the ring has just changed, or it is a new session
-		for _, g := range c.ask(ctx, key, v.rest) {
+		for _, g := range c.ask(ctx, key, v.rest, known) {
 			if g.after(best) {
 				best = g
 			}
@@ -206,10 +207,14 @@ func (c *cluster) read(ctx context.Context, key string) (entry, error) {
 }
 
 // ask asks several stores at once; what failed is empty.
-func (c *cluster) ask(ctx context.Context, key string, list []*remote) []entry {
+func (c *cluster) ask(ctx context.Context, key string, list []*remote, known map[string]entry) []entry {
 	got := make([]entry, len(list))
 	var wg sync.WaitGroup
 	for i, r := range list {
+		if e, ok := known[r.Instance]; ok {
+			got[i] = e
+			continue
+		}
 		wg.Go(func() {
 			if e, err := r.get(ctx, key); err == nil && e.Key == key {
 				got[i] = e
@@ -237,19 +242,21 @@ func (c *cluster) repair(ctx context.Context, v view, best entry, got []entry) {
 
 // write puts an entry on all owners that answer. One is enough to succeed,
 // but those that do not answer are replaced by the next of the ring first.
-func (c *cluster) write(ctx context.Context, e entry) error {
-	return c.spread(ctx, "/put", e, c.disk.put)
+// Locks that are given back with it are told with the write; done says by whom.
+func (c *cluster) write(ctx context.Context, e entry, locks ...entry) (done map[string]bool, err error) {
+	return c.spread(ctx, "/put", e, c.disk.put, locks)
 }
 
-func (c *cluster) spread(ctx context.Context, what string, e entry, here func(...entry) error) error {
-	done := map[string]bool{}
+func (c *cluster) spread(ctx context.Context, what string, e entry, here func(...entry) error, locks []entry) (done map[string]bool, err error) {
+	done = map[string]bool{}
+	all := append([]entry{e}, locks...)
 	for {
 		v := c.of(e.Key)
 		errs := make([]error, len(v.owners))
 		var wg sync.WaitGroup
 		for i, r := range v.owners {
 			if !done[r.Instance] {
-				wg.Go(func() { errs[i] = r.send(ctx, what, e) })
+				wg.Go(func() { errs[i] = r.send(ctx, what, all...) })
 			}
 		}
 		var local error
@@ -265,36 +272,37 @@ func (c *cluster) spread(ctx context.Context, what string, e entry, here func(..
 		}
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return done, ctx.Err()
 		case failed: // they are suspect now: others take their place
 			c.wake()
 		case local != nil && len(v.owners) == 0:
-			return local
+			return done, local
 		default:
-			return nil
+			return done, nil
 		}
 	}
 }
 
 // save writes a session.
-func (c *cluster) save(ctx context.Context, key string, value []byte, expires int64) error {
-	return c.write(ctx, entry{Key: key, Value: value, Version: c.version(), Expires: expires})
+func (c *cluster) save(ctx context.Context, key string, value []byte, expires int64, locks ...entry) (done map[string]bool, err error) {
+	return c.write(ctx, entry{Key: key, Value: value, Version: c.version(), Expires: expires}, locks...)
 }
 
 // remove ends a session. The tombstone stays as long as a store that is away
 // could bring the session back.
 func (c *cluster) remove(ctx context.Context, key string) (bool, error) {
-	e, err := c.read(ctx, key)
+	e, err := c.read(ctx, key, nil)
 	if err != nil || !e.live(c.millis()) {
 		return false, err
 	}
-	return true, c.write(ctx, entry{Key: key, Deleted: true, Version: c.version(), Expires: max(e.Expires, c.now().Add(10*time.Minute).UnixMilli())})
+	_, err = c.write(ctx, entry{Key: key, Deleted: true, Version: c.version(), Expires: max(e.Expires, c.now().Add(10*time.Minute).UnixMilli())})
+	return true, err
 }
 
 // touch makes a session last longer without writing it, so that it cannot
 // undo what another request writes.
-func (c *cluster) touch(ctx context.Context, key string, expires int64) error {
-	return c.spread(ctx, "/touch", entry{Key: key, Expires: expires}, func(list ...entry) error { return c.disk.touch(list[0].Key, list[0].Expires) })
+func (c *cluster) touch(ctx context.Context, key string, expires int64, locks ...entry) (done map[string]bool, err error) {
+	return c.spread(ctx, "/touch", entry{Key: key, Expires: expires}, func(list ...entry) error { return c.disk.touch(list[0].Key, list[0].Expires) }, locks)
 }
 
 func (c *cluster) me() Peer {

@@ -1,108 +1,122 @@
 package session
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"log/slog"
+	"container/heap"
 	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
-	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
-var (
-	bucketSessions = []byte("sessions") // key → record
-	bucketExpiry   = []byte("expiry")   // time of expiry and key → nothing
-)
-
-// disk keeps the entries of one store. A write is with the kernel when it
-// returns, so that a killed process loses nothing, and on the disk within a
-// second; what a machine loses with its power the other stores have.
+// disk keeps the entries of one store: where each is, in memory, and what it
+// holds, in a log of files that are only added to. A write is one call of the
+// kernel, which has it when that returns: a killed process loses nothing. It
+// is on the disk within a second; what a machine loses with its power the
+// other stores have. Files are given up in the order in which they were made,
+// after what is still needed of them was added again at the end: so what was
+// replaced can never come back without what replaced it.
 type disk struct {
-	db    *bolt.DB
+	path  string // files of the log are this with a number behind it
 	limit atomic.Int64
 	used  atomic.Int64
+
+	mu       sync.RWMutex
+	index    map[string]*slot
+	expiry   expiry
+	segments []*segment // in order; the last is written
+	number   int        // of the last
+	dirty    []*segment // written since sync
+	retired  []*segment // go when what was moved out of them is on the disk
+	closed   bool
 }
 
-// openDisk opens or makes the file. One that is broken, which a loss of power
-// can do, is put aside: the other stores fill the new one.
-func openDisk(path string, log *slog.Logger) (*disk, error) {
-	d, err := tryDisk(path)
-	if err == nil || !errors.Is(err, errDamaged) {
-		return d, err
-	}
-	log.Error("sessions on this instance's disk are damaged; fetching them from the other instances", "error", err)
-	if err := os.Rename(path, path+".damaged"); err != nil {
-		return nil, err
-	}
-	return tryDisk(path)
+// slot is where an entry is.
+type slot struct {
+	entry   // without the value
+	segment *segment
+	at      int64 // where the value begins
+	length  int
+	place   int // in expiry
 }
 
-var errDamaged = errors.New("damaged")
+func (s *slot) size() int64  { return int64(len(s.Key)+s.length) + 64 }
+func (s *slot) bytes() int64 { return logBytes(s.Key, s.length) }
 
-func tryDisk(path string) (d *disk, err error) {
-	defer func() { // bbolt panics on pages that make no sense
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: %w: %v", path, errDamaged, p)
-		}
-	}()
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second, NoSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
-	if err != nil {
-		if errors.Is(err, os.ErrPermission) || errors.Is(err, bolt.ErrTimeout) {
-			return nil, fmt.Errorf("open sessions: %w", err)
-		}
-		return nil, fmt.Errorf("%s: %w: %w", path, errDamaged, err)
-	}
-	db.MaxBatchDelay = 0
-	d = &disk{db: db}
-	err = db.Update(func(tx *bolt.Tx) error {
-		_, err1 := tx.CreateBucketIfNotExists(bucketExpiry)
-		s, err2 := tx.CreateBucketIfNotExists(bucketSessions)
-		if err := errors.Join(err1, err2); err != nil {
-			return err
-		}
-		return s.ForEach(func(k, v []byte) error {
-			e, err := parseRecord(string(k), v)
-			d.used.Add(e.size())
-			return err
-		})
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w: %w", path, errDamaged, err), db.Close())
-	}
-	return d, nil
+// expiry has the slot that expires first in front.
+type expiry []*slot
+
+// Len, Less, Swap, Push and Pop implement heap.Interface.
+func (x expiry) Len() int { return len(x) }
+
+// Less is by time.
+func (x expiry) Less(i, j int) bool { return x[i].Expires < x[j].Expires }
+
+// Swap keeps places.
+func (x expiry) Swap(i, j int) {
+	x[i], x[j] = x[j], x[i]
+	x[i].place, x[j].place = i, j
 }
 
-func (d *disk) close() error { return errors.Join(d.db.Sync(), d.db.Close()) }
+// Push adds at the end.
+func (x *expiry) Push(v any) {
+	s := v.(*slot)
+	s.place = len(*x)
+	*x = append(*x, s)
+}
 
-func (d *disk) get(key string) (e entry, err error) {
-	err = d.db.View(func(tx *bolt.Tx) error {
-		v := tx.Bucket(bucketSessions).Get([]byte(key))
-		if v == nil {
-			return nil
+// Pop takes from the end.
+func (x *expiry) Pop() any {
+	old := *x
+	s := old[len(old)-1]
+	old[len(old)-1] = nil
+	*x = old[:len(old)-1]
+	return s
+}
+
+// take makes the index point at an entry that is in the log, if it is after
+// what there is.
+func (d *disk) take(e entry, s *segment, at int64) {
+	if had := d.index[e.Key]; had != nil {
+		if !e.after(had.entry) {
+			return
 		}
-		var err error
-		e, err = parseRecord(key, append([]byte(nil), v...)) // v ends with the transaction
-		return err
-	})
+		d.forget(had)
+	}
+	n := &slot{entry: e, segment: s, at: at + logHead + int64(len(e.Key)), length: len(e.Value)}
+	n.Value = nil
+	d.index[e.Key] = n
+	heap.Push(&d.expiry, n)
+	d.used.Add(n.size())
+	s.live += n.bytes()
+}
+
+// forget drops an entry from the index. Its record in the log is dead.
+func (d *disk) forget(s *slot) {
+	delete(d.index, s.Key)
+	heap.Remove(&d.expiry, s.place)
+	d.used.Add(-s.size())
+	s.segment.live -= s.bytes()
+}
+
+func (d *disk) get(key string) (entry, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.read(d.index[key])
+}
+
+func (d *disk) read(s *slot) (entry, error) {
+	switch {
+	case d.closed:
+		return entry{}, os.ErrClosed
+	case s == nil:
+		return entry{}, nil
+	}
+	e := s.entry
+	var err error
+	if !e.Deleted {
+		e.Value, err = s.segment.value(s.at, s.length)
+	}
 	return e, err
-}
-
-// update is a transaction; what it did not write is not counted either.
-func (d *disk) update(f func(*bolt.Tx) error) error {
-	var added int64
-	err := d.db.Update(func(tx *bolt.Tx) error {
-		before := d.used.Load()
-		err := f(tx)
-		added = d.used.Load() - before
-		return err
-	})
-	if err != nil {
-		d.used.Add(-added)
-	}
-	return err
 }
 
 // put takes the entries that are after what there is.
@@ -110,164 +124,124 @@ func (d *disk) put(list ...entry) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return d.update(func(tx *bolt.Tx) error {
-		for _, e := range list {
-			if err := d.putOne(tx, e); err != nil {
-				return err
-			}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	for len(list) > 0 { // in pieces, so that one large list does not make one large file
+		var b []byte
+		n := 0
+		for ; n < len(list) && len(b) < segmentBytes; n++ {
+			b = appendLog(b, kindOf(list[n]), list[n])
 		}
-		return d.evict(tx)
-	})
+		if err := d.add(b, list[:n]); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	d.evict()
+	return d.compact()
 }
 
-func (d *disk) putOne(tx *bolt.Tx, e entry) error {
-	s := tx.Bucket(bucketSessions)
-	if old := s.Get([]byte(e.Key)); old != nil {
-		had, err := parseRecord(e.Key, old)
-		if err != nil {
-			return err
-		}
-		if !e.after(had) {
-			return nil
-		}
-		if err := d.remove(tx, had); err != nil {
-			return err
-		}
+func kindOf(e entry) byte {
+	if e.Deleted {
+		return isTombstone
 	}
-	d.used.Add(e.size())
-	if err := tx.Bucket(bucketExpiry).Put(expiryKey(e), nil); err != nil {
+	return isSession
+}
+
+// add writes records and makes the index point at them.
+func (d *disk) add(b []byte, list []entry) error {
+	s, err := d.append(b)
+	if err != nil {
 		return err
 	}
-	return s.Put([]byte(e.Key), appendRecord(make([]byte, 0, recordHead+len(e.Value)), e))
+	at := s.size - int64(len(b))
+	for _, e := range list {
+		d.take(e, s, at)
+		at += logBytes(e.Key, len(e.Value))
+	}
+	return nil
 }
 
 // touch keeps a session longer. Less than a second more is not worth a write.
 func (d *disk) touch(key string, expires int64) error {
-	e, err := d.get(key)
-	if err != nil || !e.live(0) || expires < e.Expires+1000 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.index[key]
+	if s == nil || !s.live(0) || expires < s.Expires+1000 {
+		return nil
+	}
+	if d.closed {
+		return os.ErrClosed
+	}
+	if _, err := d.append(appendLog(nil, isTouch, entry{Key: key, Version: s.Version, Expires: expires})); err != nil {
 		return err
 	}
-	e.Expires = expires
-	return d.put(e)
-}
-
-func (d *disk) remove(tx *bolt.Tx, e entry) error {
-	d.used.Add(-e.size())
-	if err := tx.Bucket(bucketExpiry).Delete(expiryKey(e)); err != nil {
-		return err
-	}
-	return tx.Bucket(bucketSessions).Delete([]byte(e.Key))
-}
-
-func expiryKey(e entry) []byte {
-	return append(binary.BigEndian.AppendUint64(nil, uint64(e.Expires)), e.Key...) //nolint:gosec // times are positive
+	s.Expires = expires
+	heap.Fix(&d.expiry, s.place)
+	return d.compact()
 }
 
 // evict makes room. What is to expire first was not used for longest.
-func (d *disk) evict(tx *bolt.Tx) error {
+func (d *disk) evict() {
 	limit := d.limit.Load()
-	if limit <= 0 || d.used.Load() <= limit {
-		return nil
+	for limit > 0 && d.used.Load() > limit && len(d.expiry) > 0 {
+		d.forget(d.expiry[0])
 	}
-	return d.removeOldest(tx, func(entry) bool { return d.used.Load() > limit })
 }
 
 // expire removes what has expired.
-func (d *disk) expire(now int64) error {
-	return d.update(func(tx *bolt.Tx) error {
-		return d.removeOldest(tx, func(e entry) bool { return e.Expires <= now })
-	})
-}
-
-// due reports whether expire has something to do, without a write.
-func (d *disk) due(now int64) bool {
-	is := false
-	_ = d.db.View(func(tx *bolt.Tx) error {
-		k, _ := tx.Bucket(bucketExpiry).Cursor().First()
-		is = len(k) >= 8 && int64(binary.BigEndian.Uint64(k)) <= now //nolint:gosec // see expiryKey
-		return nil
-	})
-	return is
-}
-
-func (d *disk) removeOldest(tx *bolt.Tx, more func(entry) bool) error {
-	s, x := tx.Bucket(bucketSessions), tx.Bucket(bucketExpiry)
-	for {
-		k, _ := x.Cursor().First()
-		if len(k) < 8 {
-			return nil
-		}
-		key := string(k[8:])
-		v := s.Get([]byte(key))
-		if v == nil {
-			if err := x.Delete(k); err != nil {
-				return err
-			}
-			continue
-		}
-		e, err := parseRecord(key, v)
-		if err != nil {
-			return err
-		}
-		if !more(e) {
-			return nil
-		}
-		if err := d.remove(tx, e); err != nil {
-			return err
-		}
+func (d *disk) expire(now int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.expiry) > 0 && d.expiry[0].Expires <= now {
+		d.forget(d.expiry[0])
 	}
 }
 
-// page lists up to n entries behind a key, in order, so that going through
-// all of them holds up nobody.
-func (d *disk) page(after string, n int) (list []entry, err error) {
-	err = d.db.View(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketSessions).Cursor()
-		k, v := c.Seek([]byte(after))
-		if string(k) == after {
-			k, v = c.Next()
-		}
-		for ; k != nil && len(list) < n; k, v = c.Next() {
-			e, err := parseRecord(string(k), append([]byte(nil), v...))
+// keys are all that there are, in order, so that going through them holds up
+// nobody.
+func (d *disk) keys() []string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	list := make([]string, 0, len(d.index))
+	for k := range d.index {
+		list = append(list, k)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// all reads what there is of some keys.
+func (d *disk) all(keys []string) ([]entry, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var list []entry
+	for _, k := range keys {
+		if s := d.index[k]; s != nil {
+			e, err := d.read(s)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			list = append(list, e)
 		}
-		return nil
-	})
-	return list, err
+	}
+	return list, nil
 }
 
 // drop removes an entry that others keep, unless it has changed.
-func (d *disk) drop(e entry) error {
-	return d.update(func(tx *bolt.Tx) error {
-		v := tx.Bucket(bucketSessions).Get([]byte(e.Key))
-		if v == nil {
-			return nil
-		}
-		now, err := parseRecord(e.Key, v)
-		if err != nil || now.after(e) {
-			return err
-		}
-		return d.remove(tx, now)
-	})
+func (d *disk) drop(e entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.index[e.Key]; s != nil && !s.after(e) {
+		d.forget(s)
+	}
 }
 
-func (d *disk) count() (n int) {
-	_ = d.db.View(func(tx *bolt.Tx) error {
-		n = tx.Bucket(bucketSessions).Stats().KeyN
-		return nil
-	})
-	return n
-}
-
-// generation changes with every write.
-func (d *disk) generation() int {
-	id := 0
-	_ = d.db.View(func(tx *bolt.Tx) error {
-		id = tx.ID()
-		return nil
-	})
-	return id
+func (d *disk) count() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.index)
 }

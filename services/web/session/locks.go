@@ -22,6 +22,18 @@ type lock struct {
 	until time.Time
 }
 
+const lockSuffix = "_LOCK"
+
+func isLock(key string) bool { return strings.HasSuffix(key, lockSuffix) }
+
+// grant is a lock that PHP was given, with what else was learnt then.
+type grant struct {
+	lock
+	known    map[string]entry // what other stores have of the session, by instance
+	at       time.Time        // when they told so
+	released map[string]bool  // stores whose lock went with the write
+}
+
 // token names who asks for a lock: a request of an instance.
 func token(instance, request string) string { return instance + "\x00" + request }
 
@@ -72,13 +84,22 @@ func (l *locks) expire(now time.Time) {
 }
 
 // lock takes the lock of a session on all its owners: on the first alone, so
-// that two requests cannot hold each other up, then on the others.
-func (c *cluster) lock(ctx context.Context, key, request string, until time.Time) bool {
+// that two requests cannot hold each other up, then on the others. They tell
+// what they have of the session with it, because PHP will ask for that next.
+func (c *cluster) lock(ctx context.Context, key, request string, until time.Time) (known map[string]entry, ok bool) {
 	token := token(c.me().Instance, request)
 	e := entry{Key: key, Value: []byte(token), Expires: until.UnixMilli()}
+	var mu sync.Mutex
+	known = map[string]entry{}
 	take := func(r *remote) error {
 		if r != nil {
-			return r.send(ctx, "/lock", e)
+			found, told, err := r.lock(ctx, e)
+			if told {
+				mu.Lock()
+				known[r.Instance] = found
+				mu.Unlock()
+			}
+			return err
 		}
 		if !c.locks.take(key, token, c.now(), until) {
 			return errHeld
@@ -91,7 +112,7 @@ func (c *cluster) lock(ctx context.Context, key, request string, until time.Time
 		rest = rest[1:]
 		err := take(first)
 		if errors.Is(err, errHeld) {
-			return false
+			return nil, false
 		}
 		if err == nil {
 			break
@@ -104,16 +125,26 @@ func (c *cluster) lock(ctx context.Context, key, request string, until time.Time
 	}
 	wg.Wait()
 	if slices.Contains(held, true) { // by a request that began when the ring was another
-		c.unlock(ctx, key, request)
-		return false
+		c.unlock(ctx, key, request, nil)
+		return nil, false
 	}
-	return true
+	return known, true
 }
 
-func (c *cluster) unlock(ctx context.Context, key, request string) {
+// release is what goes with a write, so that the stores that take it give the
+// lock back.
+func (c *cluster) release(key, request string) entry {
+	return entry{Key: key, Value: []byte(token(c.me().Instance, request))}
+}
+
+// unlock gives a lock back, but to those who have it already.
+func (c *cluster) unlock(ctx context.Context, key, request string, released map[string]bool) {
 	token := token(c.me().Instance, request)
 	var wg sync.WaitGroup
 	for _, r := range append(c.inOrder(key), nil) {
+		if r != nil && released[r.Instance] {
+			continue
+		}
 		wg.Go(func() {
 			if r == nil {
 				c.locks.release(key, token)
@@ -128,6 +159,7 @@ func (c *cluster) unlock(ctx context.Context, key, request string) {
 // inOrder are the owners that answer, in the order of the ring, and then those
 // that are about to leave; nil is this store. With nobody else it is alone.
 func (c *cluster) inOrder(key string) []*remote {
+	key = strings.TrimSuffix(key, lockSuffix) // where the session is, its lock is
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []*remote

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -44,7 +45,7 @@ type remote struct {
 func newRemote(p Peer, conf *tls.Config, self string) *remote {
 	d := net.Dialer{Timeout: callTime, KeepAlive: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(self)}}
 	return &remote{Peer: p, http: &http.Client{Transport: &http.Transport{
-		DialContext: d.DialContext, TLSClientConfig: conf, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 2 * time.Second, IdleConnTimeout: 5 * time.Minute,
+		DialContext: d.DialContext, TLSClientConfig: conf.Clone(), ForceAttemptHTTP2: true, TLSHandshakeTimeout: 2 * time.Second, IdleConnTimeout: 5 * time.Minute,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second}, DisableCompression: true,
 	}}}
 }
@@ -109,9 +110,23 @@ func (r *remote) get(ctx context.Context, key string) (entry, error) {
 	return list[0], nil
 }
 
-func (r *remote) send(ctx context.Context, what string, e entry) error {
-	_, err := r.call(ctx, callTime, what, encode(e))
+func (r *remote) send(ctx context.Context, what string, list ...entry) error {
+	_, err := r.call(ctx, callTime, what, encode(list...))
 	return err
+}
+
+// lock takes a lock and learns what the store has of the session, if it told:
+// no version, if nothing.
+func (r *remote) lock(ctx context.Context, e entry) (found entry, told bool, err error) {
+	b, err := r.call(ctx, callTime, "/lock", encode(e))
+	if err != nil {
+		return found, false, err
+	}
+	list, err := decode(b)
+	if err != nil || len(list) != 1 || list[0].Key != strings.TrimSuffix(e.Key, lockSuffix) {
+		return found, false, nil //nolint:nilerr // it has the lock all the same, and will be asked
+	}
+	return list[0], true, nil
 }
 
 // greeting is the body of /hello. Fresh: it knows nothing of what happened

@@ -36,9 +36,50 @@ func newFront(c *cluster) *front {
 
 // locked are the locks that a connection has taken, by key: PHP asks for them
 // again before it writes.
-type locked map[string]lock
+type locked map[string]*grant
 
-func isLock(key string) bool { return strings.HasSuffix(key, "_LOCK") }
+// knownTime is how long what was told with a lock is good for: PHP asks at
+// once.
+const knownTime = time.Second
+
+// held is the connection's lock on a session, or nil.
+func (f *front) held(conn redcon.Conn, session string) *grant {
+	mine, _ := conn.Context().(locked)
+	if g := mine[session+lockSuffix]; g != nil && g.until.After(f.c.now()) {
+		return g
+	}
+	return nil
+}
+
+// known is what was told of a session with its lock, once.
+func (f *front) known(conn redcon.Conn, session string) map[string]entry {
+	g := f.held(conn, session)
+	if g == nil {
+		return nil
+	}
+	known := g.known
+	g.known = nil
+	if f.c.now().Sub(g.at) > knownTime {
+		return nil
+	}
+	return known
+}
+
+// releases is the lock of the session that is being written, if the connection
+// has it: PHP writes once, and gives the lock back with its next word.
+func (f *front) releases(conn redcon.Conn, session string) []entry {
+	if g := f.held(conn, session); g != nil {
+		return []entry{f.c.release(session+lockSuffix, g.token)}
+	}
+	return nil
+}
+
+// released takes note of who has given the lock back with the write.
+func (f *front) released(conn redcon.Conn, session string, by map[string]bool) {
+	if g := f.held(conn, session); g != nil {
+		g.released = by
+	}
+}
 
 // ServeRESP implements redcon.Handler.
 func (f *front) ServeRESP(conn redcon.Conn, cmd redcon.Command) {
@@ -103,7 +144,7 @@ func (f *front) get(ctx context.Context, conn redcon.Conn, args []string) error 
 		}
 		return nil
 	}
-	e, err := f.c.read(ctx, args[1])
+	e, err := f.c.read(ctx, args[1], f.known(conn, args[1]))
 	if err != nil {
 		return err
 	}
@@ -114,7 +155,7 @@ func (f *front) get(ctx context.Context, conn redcon.Conn, args []string) error 
 	if strings.EqualFold(args[0], "GETEX") && len(args) == 4 {
 		until, err := f.until(args[3], strings.EqualFold(args[2], "PX"))
 		if err == nil {
-			err = f.c.touch(ctx, args[1], until)
+			_, err = f.c.touch(ctx, args[1], until)
 		}
 		if err != nil {
 			return err
@@ -125,7 +166,7 @@ func (f *front) get(ctx context.Context, conn redcon.Conn, args []string) error 
 }
 
 func (f *front) exists(ctx context.Context, conn redcon.Conn, args []string) error {
-	e, err := f.c.read(ctx, args[1])
+	e, err := f.c.read(ctx, args[1], nil)
 	if err == nil && e.live(f.c.millis()) {
 		conn.WriteInt(1)
 	} else if err == nil {
@@ -167,7 +208,7 @@ func (f *front) set(ctx context.Context, conn redcon.Conn, args []string) error 
 		return f.lock(ctx, conn, args[1], args[2], time.UnixMilli(until))
 	}
 	if onlyNew {
-		if e, err := f.c.read(ctx, args[1]); err != nil || e.live(f.c.millis()) {
+		if e, err := f.c.read(ctx, args[1], nil); err != nil || e.live(f.c.millis()) {
 			conn.WriteNull()
 			return err
 		}
@@ -178,19 +219,21 @@ func (f *front) set(ctx context.Context, conn redcon.Conn, args []string) error 
 func (f *front) lock(ctx context.Context, conn redcon.Conn, key, token string, until time.Time) error {
 	// PHP would ask again every few milliseconds; waiting here costs less.
 	end := f.c.now().Add(lockWait)
-	for pause := 2 * time.Millisecond; !f.c.lock(ctx, key, token, until); pause = min(2*pause, 40*time.Millisecond) {
+	known, ok := f.c.lock(ctx, key, token, until)
+	for pause := 2 * time.Millisecond; !ok; pause = min(2*pause, 40*time.Millisecond) {
 		if f.c.now().After(end) {
 			conn.WriteNull()
 			return nil
 		}
 		time.Sleep(pause)
+		known, ok = f.c.lock(ctx, key, token, until)
 	}
 	mine, _ := conn.Context().(locked)
 	if mine == nil {
 		mine = locked{}
 		conn.SetContext(mine)
 	}
-	mine[key] = lock{token, until}
+	mine[key] = &grant{lock: lock{token, until}, known: known, at: f.c.now()}
 	conn.WriteString("OK")
 	return nil
 }
@@ -201,7 +244,7 @@ func (f *front) closed(conn redcon.Conn, _ error) {
 	ctx, cancel := context.WithTimeout(context.Background(), frontTime)
 	defer cancel()
 	for key, h := range mine {
-		f.c.unlock(ctx, key, h.token)
+		f.c.unlock(ctx, key, h.token, h.released)
 	}
 }
 
@@ -217,7 +260,8 @@ func (f *front) save(ctx context.Context, conn redcon.Conn, key, value string, u
 	if len(value) > maxValue {
 		return fmt.Errorf("a session of %d bytes is larger than %d", len(value), maxValue)
 	}
-	err := f.c.save(ctx, key, []byte(value), until)
+	done, err := f.c.save(ctx, key, []byte(value), until, f.releases(conn, key)...)
+	f.released(conn, key, done)
 	if err == nil {
 		conn.WriteString("OK")
 	}
@@ -227,7 +271,9 @@ func (f *front) save(ctx context.Context, conn redcon.Conn, key, value string, u
 func (f *front) expire(ctx context.Context, conn redcon.Conn, args []string) error {
 	until, err := f.until(args[2], strings.EqualFold(args[0], "PEXPIRE"))
 	if err == nil {
-		err = f.c.touch(ctx, args[1], until)
+		var done map[string]bool
+		done, err = f.c.touch(ctx, args[1], until, f.releases(conn, args[1])...)
+		f.released(conn, args[1], done)
 	}
 	if err == nil {
 		conn.WriteInt(1)
@@ -239,8 +285,8 @@ func (f *front) del(ctx context.Context, conn redcon.Conn, args []string) error 
 	n := 0
 	for _, key := range args[1:] {
 		if isLock(key) {
-			if mine, _ := conn.Context().(locked); mine[key].token != "" {
-				f.c.unlock(ctx, key, mine[key].token)
+			if mine, _ := conn.Context().(locked); mine[key] != nil {
+				f.c.unlock(ctx, key, mine[key].token, mine[key].released)
 				delete(mine, key)
 				n++
 			}
@@ -265,10 +311,12 @@ func (f *front) eval(ctx context.Context, conn redcon.Conn, args []string) error
 		return nil
 	}
 	mine, _ := conn.Context().(locked)
-	if mine[args[3]].token == args[4] {
+	var released map[string]bool
+	if g := mine[args[3]]; g != nil && g.token == args[4] {
+		released = g.released
 		delete(mine, args[3])
 	}
-	f.c.unlock(ctx, args[3], args[4])
+	f.c.unlock(ctx, args[3], args[4], released)
 	conn.WriteInt(1)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -48,17 +49,24 @@ func (c *cluster) peerHandler() http.Handler {
 		return found, nil
 	})
 	handle("/put", func(list []entry) ([]entry, error) {
-		for _, e := range list {
+		sessions, locks := apart(list)
+		for _, e := range sessions {
 			c.seen(e)
 		}
-		return nil, c.disk.put(list...)
+		err := c.disk.put(sessions...)
+		if err == nil {
+			c.give(locks)
+		}
+		return nil, err
 	})
 	handle("/touch", func(list []entry) ([]entry, error) {
-		for _, e := range list {
+		sessions, locks := apart(list)
+		for _, e := range sessions {
 			if err := c.disk.touch(e.Key, e.Expires); err != nil {
 				return nil, err
 			}
 		}
+		c.give(locks)
 		return nil, nil
 	})
 	handle("/want", func(list []entry) ([]entry, error) {
@@ -75,17 +83,22 @@ func (c *cluster) peerHandler() http.Handler {
 		return wanted, nil
 	})
 	handle("/lock", func(list []entry) ([]entry, error) {
+		var told []entry
 		for _, e := range list {
 			if !c.locks.take(e.Key, string(e.Value), c.now(), time.UnixMilli(e.Expires)) {
 				return nil, errHeld
 			}
+			have, err := c.disk.get(strings.TrimSuffix(e.Key, lockSuffix))
+			if err != nil {
+				return nil, nil //nolint:nilerr // the lock is theirs; they ask again for the session
+			}
+			have.Key = strings.TrimSuffix(e.Key, lockSuffix) // with no version: nothing is here
+			told = append(told, have)
 		}
-		return nil, nil
+		return told, nil
 	})
 	handle("/unlock", func(list []entry) ([]entry, error) {
-		for _, e := range list {
-			c.locks.release(e.Key, string(e.Value))
-		}
+		c.give(list)
 		return nil, nil
 	})
 	m.HandleFunc("POST /hello", func(w http.ResponseWriter, r *http.Request) {
@@ -99,6 +112,24 @@ func (c *cluster) peerHandler() http.Handler {
 		writeJSON(w, known)
 	})
 	return m
+}
+
+// apart takes locks out of a list, which are to be given back.
+func apart(list []entry) (sessions, locks []entry) {
+	for _, e := range list {
+		if isLock(e.Key) {
+			locks = append(locks, e)
+		} else {
+			sessions = append(sessions, e)
+		}
+	}
+	return sessions, locks
+}
+
+func (c *cluster) give(locks []entry) {
+	for _, e := range locks {
+		c.locks.release(e.Key, string(e.Value))
+	}
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

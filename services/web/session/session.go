@@ -27,7 +27,7 @@ import (
 
 // Names of a store's files and sockets, in its directory.
 const (
-	dataFile    = "sessions.db"
+	dataFile    = "sessions"
 	membersFile = "members.json"
 )
 
@@ -104,22 +104,15 @@ type server struct {
 func (s *server) keep(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	written := -1
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		id := s.c.disk.generation()
-		if id == written {
-			continue
-		}
-		if err := s.c.disk.db.Sync(); err != nil {
+		if err := s.c.disk.sync(); err != nil {
 			s.t.Log.Warn("sessions not written to the disk", "error", err)
-			continue
 		}
-		written = id
 	}
 }
 
@@ -164,7 +157,7 @@ func (s *server) listen(self Peer) error {
 	if err != nil {
 		return fmt.Errorf("session store: %w", err)
 	}
-	s.peer = &http.Server{Handler: s.c.peerHandler(), TLSConfig: s.t.Server, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(s.t.Log.Handler(), slog.LevelDebug)}
+	s.peer = &http.Server{Handler: s.c.peerHandler(), TLSConfig: s.t.Server.Clone(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(s.t.Log.Handler(), slog.LevelDebug)}
 	go func(p *http.Server) {
 		if err := p.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			s.t.Log.Error("other stores get no answer", "error", err)

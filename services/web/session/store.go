@@ -60,8 +60,10 @@ func (s *Store) Ensure(ctx context.Context, m Membership) error {
 	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
 		return err
 	}
+	// What PHP asks comes in small pieces, one after another: handing them from
+	// thread to thread would cost more than answering them.
 	err := s.m.Supervisor().Ensure(ctx, services.Process{Name: process, Tool: s.tool, Argv: []string{s.dir()}, Describe: "output of the session store", Grace: 5,
-		Env:     []string{"PATH=/usr/bin:/bin", "HOME=/", "GOMEMLIMIT=96MiB", "GOGC=50"},
+		Env:     []string{"PATH=/usr/bin:/bin", "HOME=/", "GOMEMLIMIT=96MiB", "GOGC=200", "GOMAXPROCS=1"},
 		Sockets: []services.Socket{{Path: s.Socket(), User: true}, {Path: s.control()}},
 		Ready: func(ctx context.Context) error {
 			_, err := s.Status(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -33,11 +34,7 @@ func (c *cluster) run(ctx context.Context) {
 				c.ping(ctx)
 			}
 			c.locks.expire(c.now())
-			if now := c.millis(); c.disk.due(now) {
-				if err := c.disk.expire(now); err != nil {
-					c.log.Warn("expired sessions not removed", "error", err)
-				}
-			}
+			c.disk.expire(c.millis())
 			continue
 		case <-pass.C:
 		case <-c.kick:
@@ -90,17 +87,16 @@ func (c *cluster) answeredNow(r *remote) {
 // pass goes through all entries once and gives each owner what it lacks. With
 // no error all of them have it, and what is not ours can go.
 func (c *cluster) pass(ctx context.Context) error {
-	after := ""
-	for {
-		page, err := c.disk.page(after, pageSize)
-		if err != nil || len(page) == 0 {
+	for keys := range slices.Chunk(c.disk.keys(), pageSize) {
+		page, err := c.disk.all(keys)
+		if err != nil {
 			return err
 		}
-		after = page[len(page)-1].Key
 		if err := c.passPage(ctx, page); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (c *cluster) passPage(ctx context.Context, page []entry) error {
@@ -127,9 +123,7 @@ func (c *cluster) passPage(ctx context.Context, page []entry) error {
 		return err
 	}
 	for _, e := range foreign {
-		if err := c.disk.drop(e); err != nil {
-			return err
-		}
+		c.disk.drop(e)
 	}
 	return nil
 }
