@@ -1,7 +1,9 @@
 package director
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"hash/fnv"
 	"slices"
 	"strconv"
@@ -17,13 +19,14 @@ import (
 
 const (
 	backupLook     = 3 * time.Second
-	backupsAtOnce  = 2                // scheduled ones, of the whole installation
+	backupsAtOnce  = 2                // of the whole installation: more wait, unless somebody asks for them
 	logsAtOnce     = 4                // services whose log is fetched
 	logTime        = 10 * time.Minute // for one piece of it
 	longestJitter  = 10 * time.Minute
 	backupPause    = 2 * time.Minute // after a failure, doubled with each
 	brokenKept     = 3               // failures that are shown
 	firstBackupAge = 30 * time.Second
+	strayBackup    = 5 * time.Second // its operation is stored with its row, and read before it
 )
 
 // keepTaking backs services up when it is time to, until ctx ends. What was
@@ -61,8 +64,13 @@ func (d *Director) lookAtBackups(ctx context.Context) error {
 	}
 	taking := 0
 	for _, b := range all {
-		if b.State == api.BackupTaking && b.Why == backupScheduled {
+		if b.State == api.BackupTaking {
 			taking++
+		}
+	}
+	if taking > 0 {
+		if err := d.endStrayBackups(ctx, all); err != nil {
+			return err
 		}
 	}
 	logs, ctx2 := errgroup.WithContext(ctx)
@@ -73,6 +81,9 @@ func (d *Director) lookAtBackups(ctx context.Context) error {
 			continue
 		}
 		mine := slices.DeleteFunc(slices.Clone(all), func(b store.Backup) bool { return b.Application != s.Application || b.Service != s.ID })
+		if slices.ContainsFunc(mine, func(b store.Backup) bool { return b.State == api.BackupTaking }) {
+			continue
+		}
 		if taking < backupsAtOnce && !d.c.Now().Before(d.dueAt(s, p, mine)) {
 			_, err := d.submit(ctx, d.scheduledOrder(s, p))
 			if err == nil {
@@ -90,6 +101,23 @@ func (d *Director) lookAtBackups(ctx context.Context) error {
 		}
 	}
 	return logs.Wait()
+}
+
+// endStrayBackups ends the rows of backups that nobody takes any more: their
+// application was deleted, say.
+func (d *Director) endStrayBackups(ctx context.Context, all []store.Backup) error {
+	active, err := d.store.ActiveOperations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range all {
+		if b.State != api.BackupTaking || d.c.Now().Sub(b.Taken) < strayBackup ||
+			slices.ContainsFunc(active, func(o store.Operation) bool { return bytes.Contains(o.Request, []byte(`"`+b.ID+`"`)) }) {
+			continue
+		}
+		d.noBackup(ctx, b.ID, errors.New("it was broken off"))
+	}
+	return nil
 }
 
 func (d *Director) scheduledOrder(s store.Service, p api.BackupPolicy) order {

@@ -207,6 +207,9 @@ func (d *Director) noBackup(ctx context.Context, id string, cause error) {
 			return err
 		}
 		s, err := t.ServiceByID(ctx, row.Application, row.Service)
+		if api.CodeOf(err) == api.CodeNotFound { // deleted meanwhile
+			return nil
+		}
 		if err != nil {
 			return err
 		}

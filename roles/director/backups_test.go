@@ -396,6 +396,25 @@ func TestDeleteWithALastBackup(t *testing.T) {
 	}
 }
 
+func TestApplicationGoesWhileItIsBackedUp(t *testing.T) {
+	h, v := newVesselHouse(t)
+	h.admin.running("shop")
+	hold := make(chan struct{})
+	v.set(func() { v.hold["backup"] = hold })
+	var o api.Operation
+	h.admin.must("POST", testService+"/backups", nil, &o, 202)
+	h.eventually("it is under way", func() bool { return v.was("backup") })
+	h.admin.refused("DELETE", "/backups/"+h.admin.backups("/backups")[0].ID, nil, api.CodeConflict)
+	h.admin.done("POST", "/applications/shop/stop", nil)
+	h.admin.done("DELETE", "/applications/shop", nil)
+	h.eventually("the backup is given up", func() bool {
+		list := h.admin.backups("/backups")
+		return len(list) == 1 && list[0].State == api.BackupBroken && len(h.files()) == 0
+	})
+	close(hold)
+	h.admin.must("DELETE", "/backups/"+h.admin.backups("/backups")[0].ID, nil, nil, 204)
+}
+
 func TestNextBackup(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	s := store.Service{Service: api.Service{Application: 1, ID: 1, Since: now}}
