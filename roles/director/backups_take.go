@@ -90,6 +90,9 @@ func (d *Director) takeBackup(ctx context.Context, run *operation.Run, o store.O
 		d.lastPiece(ctx, a, s)
 		err = d.copyBackup(ctx, run, a, s, &row)
 	}
+	if err == nil {
+		d.lastPiece(ctx, a, s) // up to the moment of this one
+	}
 	if err != nil {
 		d.noBackup(ctx, r.Backup, err)
 		return err

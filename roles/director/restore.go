@@ -248,7 +248,11 @@ func (d *Director) putData(ctx context.Context, run *operation.Run, a store.Appl
 	}
 	from := &piecesReader{d: d, pieces: pieces}
 	defer from.close()
-	_, err := d.sendTo(ctx, a, s, services.StreamReplay, map[string]string{"until": r.At.UTC().Format(time.RFC3339Nano)}, from, func(n int64) {
+	again := map[string]string{"until": r.At.UTC().Format(time.RFC3339Nano)}
+	if n := len(pieces); n > 0 && !r.At.Before(pieces[n-1].Until) {
+		delete(again, "until") // all of it, to the last change within a second
+	}
+	_, err := d.sendTo(ctx, a, s, services.StreamReplay, again, from, func(n int64) {
 		run.Detail(ctx, fmt.Sprintf("%s of %s", amount(n), amount(all)), float64(n)/float64(all))
 	})
 	if err != nil {
