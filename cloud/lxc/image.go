@@ -65,11 +65,11 @@ func makeImage(ctx context.Context, path string, bytes int64) error {
 		"-q", "-F", "-b", fmt.Sprint(imageBlock), "-i", "16384", "-m", "0", "-e", "remount-ro",
 		"-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1", path,
 	}
-	out, err := exec.CommandContext(ctx, mkfs, args...).CombinedOutput() //nolint:gosec // a path of ours
+	out, err := exec.CommandContext(ctx, mkfs, args...).CombinedOutput()
 	if err != nil && ctx.Err() == nil {
 		// Before e2fsprogs 1.47 the last option is unknown.
 		args[len(args)-2] = "nodiscard,lazy_itable_init=1,lazy_journal_init=1"
-		out, err = exec.CommandContext(ctx, mkfs, args...).CombinedOutput() //nolint:gosec // a path of ours
+		out, err = exec.CommandContext(ctx, mkfs, args...).CombinedOutput()
 	}
 	if err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, strings.TrimSpace(string(out)))

@@ -199,7 +199,7 @@ func (d *driver) startAs(ctx context.Context, r record, s cloud.Spec, told []byt
 		}
 	}()
 	if err != nil {
-		return order.Answer{}, err
+		return order.Answer{Unmapped: errors.Is(err, errUnmapped), Error: err.Error()}, err
 	}
 	return d.tool.start(ctx, order.Start{
 		Container: d.container(r.Name), Root: d.root(), Lowers: s.Layers,

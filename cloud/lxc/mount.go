@@ -48,8 +48,8 @@ func repair(ctx context.Context, f *os.File, name string, args ...string) error 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fileSystemTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, append(args, f.Name())...) //nolint:gosec // a path of ours
-	cmd.ExtraFiles = []*os.File{f}                                   // keeps the lock
+	cmd := exec.CommandContext(ctx, path, append(args, f.Name())...)
+	cmd.ExtraFiles = []*os.File{f} // keeps the lock
 	out, err := cmd.CombinedOutput()
 	const corrected = 1
 	if err == nil || name == "e2fsck" && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == corrected {
@@ -169,6 +169,9 @@ func mountDevice(device string) (*os.File, error) {
 		err = unix.FsconfigCreate(context)
 	}
 	if err != nil {
+		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+			err = fmt.Errorf("%w: %w", errNoImages, err)
+		}
 		return nil, fmt.Errorf("mount %s: %w%s", device, err, reasons(context))
 	}
 	fd, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)

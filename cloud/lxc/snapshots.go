@@ -53,7 +53,7 @@ func (k *keeper) Copy(ctx context.Context, r shelf.Record, to string) (int64, er
 	if err := awaitIdle(ctx, image(r)); err != nil {
 		return 0, err
 	}
-	return copyImage(kept, from)
+	return copyImage(ctx, kept, from)
 }
 
 // flush writes down what programs have written so far.
@@ -69,7 +69,7 @@ func (k *keeper) flush(p processes, r shelf.Record) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-func copyImage(to, from *os.File) (int64, error) {
+func copyImage(ctx context.Context, to, from *os.File) (int64, error) {
 	bytes, err := dataBytes(from)
 	if err == nil {
 		err = shelf.Room(filepath.Dir(to.Name()), bytes)
@@ -77,7 +77,7 @@ func copyImage(to, from *os.File) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, err := shelf.Clone(to, from); err != nil {
+	if _, err := shelf.Clone(ctx, to, from); err != nil {
 		return 0, err
 	}
 	return bytes, to.Sync()
@@ -107,7 +107,7 @@ func (k *keeper) Restore(ctx context.Context, r shelf.Record, from string) error
 		return err
 	}
 	if err = unix.IoctlFileClone(int(f.Fd()), int(kept.Fd())); err != nil {
-		_, err = copyImage(f, kept)
+		_, err = copyImage(ctx, f, kept)
 	}
 	if err == nil {
 		err = setAside(f, r.Bytes)

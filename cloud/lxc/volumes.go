@@ -45,7 +45,9 @@ func image(r shelf.Record) string { return filepath.Join(r.Dir, imageFile) }
 
 func (d *driver) openShelf() *shelf.Shelf {
 	return shelf.New(shelf.Config{
-		Dir: filepath.Join(d.c.Dir, volumesDir), Installation: d.c.Installation, Log: d.log,
+		// Private: in a directory an instance could leave a program that becomes
+		// root when a user of this machine runs it.
+		Dir: filepath.Join(d.c.Dir, volumesDir), Private: true, Installation: d.c.Installation, Log: d.log,
 		Keeper: &keeper{trees: shelf.NewTrees(), d: d},
 		Ready:  d.tidy,
 		Hold:   d.hold,
@@ -114,10 +116,14 @@ func (d *driver) volumeMount(ctx context.Context, v shelf.Record, r record, user
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users.Fd())}
 	if err := unix.MountSetattr(int(m.Fd()), "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		return nil, errors.Join(fmt.Errorf("map the owners of files: %w", err), m.Close())
+		return nil, errors.Join(fmt.Errorf("%w: %w", errUnmapped, err), m.Close())
 	}
 	return m, nil
 }
+
+// errUnmapped says that this kernel or file system is too old for a volume in
+// a container with a user namespace.
+var errUnmapped = errors.New("the owners of files in the volume cannot be mapped")
 
 func mountTree(dir string) (*os.File, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)

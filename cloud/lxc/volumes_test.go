@@ -198,3 +198,24 @@ func TestVolumeReappears(t *testing.T) {
 	}
 	must(t, d.Detach(t.Context(), "vol"))
 }
+
+// TestVolumeUnderOtherIDs has a volume's group come back with another range of
+// user ids, as its old one went to somebody else meanwhile.
+func TestVolumeUnderOtherIDs(t *testing.T) {
+	b := newBed(t, map[string]string{"privileged": "never"})
+	d, _, i := b.stored(t)
+	does(t, i, "/write", "path", "@data/kept", "text", "data")
+	before := does(t, i, "/uid")
+	must(t, d.Terminate(t.Context(), []string{"shop-1"}))
+	b.up(t, d, "blog-1") // takes the place of shop
+	i = b.relaunch(t, d)
+	if now := does(t, i, "/uid"); now == before {
+		t.Fatalf("the ids are the same: %s", now)
+	}
+	if got := does(t, i, "/owner", "path", "@data/kept"); got != "0 0" {
+		t.Errorf("the file belongs to %s inside", got)
+	}
+	if got := does(t, i, "/read", "path", "@data/kept"); got != "data" {
+		t.Errorf("file = %q", got)
+	}
+}

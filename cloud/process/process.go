@@ -46,7 +46,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 
 // Launch starts the specs' processes at once.
 func (d *driver) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instance, error) {
-	d.tidy()
+	d.tidy(ctx)
 	got := make([]*cloud.Instance, len(specs))
 	err := cloud.Each(specs, func(i int, s cloud.Spec) error {
 		inst, err := d.launch(ctx, s)
@@ -121,7 +121,7 @@ func holder(r record) shelf.Holder { return shelf.Holder{Name: r.Name, Group: r.
 
 // Terminate ends the instances and removes their directories.
 func (d *driver) Terminate(ctx context.Context, ids []string) error {
-	d.tidy()
+	d.tidy(ctx)
 	return cloud.Each(ids, func(_ int, id string) error {
 		if err := d.terminate(ctx, id); err != nil {
 			return fmt.Errorf("terminate %s: %w", id, err)
@@ -194,7 +194,7 @@ func (d *driver) Stop(ctx context.Context, ids []string) error {
 
 // List reads what each directory says, and looks whether its leader lives.
 func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
-	d.tidy()
+	d.tidy(ctx)
 	records, err := d.records()
 	if err != nil {
 		return nil, err
@@ -242,10 +242,10 @@ func (d *driver) BootLog(_ context.Context, id string) (io.ReadCloser, error) {
 
 // tidy removes, once, what a director left that died while it made or removed
 // an instance's directory.
-func (d *driver) tidy() {
+func (d *driver) tidy(ctx context.Context) {
 	d.sweep.Do(func() {
 		d.Tidy()
-		d.reshow()
+		d.reshow(ctx)
 		entries, err := os.ReadDir(d.c.Dir)
 		if err != nil {
 			return // the next order says why

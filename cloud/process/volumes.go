@@ -23,7 +23,7 @@ func (d *driver) openShelf() *shelf.Shelf {
 	return shelf.New(shelf.Config{
 		Dir: filepath.Join(d.c.Dir, volumesDir), Installation: d.c.Installation, Log: d.log,
 		Keeper: keeper{shelf.NewTrees(), d},
-		Ready:  func(context.Context) { d.tidy() },
+		Ready:  d.tidy,
 		Hold:   d.hold,
 		Exists: func(instance string) bool { _, err := os.Stat(d.recordFile(instance)); return err == nil },
 		Notes:  func(string) map[string]string { return map[string]string{"size": "not enforced"} },
@@ -147,7 +147,7 @@ func usesAny(pid int, within func(string) bool) bool {
 }
 
 // reshow makes the links that a director did not come to make.
-func (d *driver) reshow() {
+func (d *driver) reshow(ctx context.Context) {
 	records, err := d.records()
 	if err != nil {
 		return // the order itself says why
@@ -155,7 +155,7 @@ func (d *driver) reshow() {
 	for _, r := range records {
 		held, err := d.Held(r.Name)
 		for _, v := range held {
-			err = errors.Join(err, keeper{d: d}.Show(context.Background(), v))
+			err = errors.Join(err, keeper{d: d}.Show(ctx, v))
 		}
 		if err != nil {
 			d.log.Warn("volume does not appear in its instance", "instance", r.Name, "error", err)

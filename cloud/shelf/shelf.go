@@ -69,6 +69,7 @@ type Keeper interface {
 // Config is what a Shelf needs.
 type Config struct {
 	Dir          string // of all volumes; made with the first one
+	Private      bool   // other users of the machine cannot enter it
 	Installation string
 	Log          *slog.Logger
 	Keeper       Keeper
@@ -215,11 +216,16 @@ func (s *Shelf) create(ctx context.Context, v cloud.VolumeSpec) (Record, error) 
 }
 
 // begin makes an empty directory, and the one of all volumes if need be.
-// Daemons may run as other users, so they can be entered.
+// Daemons may run as other users, so they can be entered unless the shelf is
+// private.
 func (s *Shelf) begin(fresh string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := os.MkdirAll(s.c.Dir, 0o755); err != nil {
+	mode := fs.FileMode(0o755)
+	if s.c.Private {
+		mode = 0o700
+	}
+	if err := os.Mkdir(s.c.Dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := RemoveAll(fresh); err != nil {

@@ -150,7 +150,7 @@ func copyTree(ctx context.Context, from, to string) (shared bool, err error) {
 			}
 			return dress(path, target)
 		case 0:
-			s, err := copyFile(path, target)
+			s, err := copyFile(ctx, path, target)
 			shared = shared && s
 			if err != nil {
 				return err
@@ -226,7 +226,7 @@ func attributes(from, to string) error {
 }
 
 // copyFile makes a durable copy of a file that leaves holes where it has some.
-func copyFile(from, to string) (shared bool, err error) {
+func copyFile(ctx context.Context, from, to string) (shared bool, err error) {
 	r, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false, err
@@ -236,7 +236,7 @@ func copyFile(from, to string) (shared bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	shared, err = Clone(w, r)
+	shared, err = Clone(ctx, w, r)
 	if err == nil {
 		err = w.Sync()
 	}
@@ -245,7 +245,7 @@ func copyFile(from, to string) (shared bool, err error) {
 
 // Clone makes w hold what r holds. Where the file system can, they share
 // their blocks; else the data is copied, and holes are left out.
-func Clone(w, r *os.File) (shared bool, err error) {
+func Clone(ctx context.Context, w, r *os.File) (shared bool, err error) {
 	err = unix.IoctlFileClone(int(w.Fd()), int(r.Fd()))
 	if err == nil {
 		return true, nil
@@ -269,7 +269,12 @@ func Clone(w, r *os.File) (shared bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("holes of %s: %w", r.Name(), err)
 		}
+		// In pieces, so that an order that is cancelled ends.
+		end = min(end, start+64<<20)
 		if _, err := io.Copy(io.NewOffsetWriter(w, start), io.NewSectionReader(r, start, end-start)); err != nil {
+			return false, err
+		}
+		if err := ctx.Err(); err != nil {
 			return false, err
 		}
 		at = end
