@@ -27,7 +27,7 @@ var (
 	useStatement = regexp.MustCompile("(?is)^USE\\s+(?:`((?:[^`]|``)+)`|([^\\s;`]+))\\s*$")
 	createsBase  = regexp.MustCompile(`(?i)^CREATE\s+(?:OR\s+REPLACE\s+)?(?:DATABASE|SCHEMA)\b`)
 	beginsWhole  = regexp.MustCompile(`(?is)^(?:START\s+TRANSACTION\b.*|BEGIN(?:\s+WORK)?)$`)
-	noAutocommit = regexp.MustCompile(`(?i)(?:^SET\s+|[,\s])(?:@@)?(?:SESSION\.|LOCAL\.|SESSION\s+)?AUTOCOMMIT\s*:?=\s*(?:0|OFF|FALSE)\b`)
+	noAutocommit = regexp.MustCompile(`(?i)(?:^SET\s+|[,\s])(?:@@)?(?:SESSION\.|LOCAL\.|SESSION\s+)?AUTOCOMMIT\s*:?=\s*(?:(?:0|OFF|FALSE)\b|@[A-Za-z_])`)
 	replication  = regexp.MustCompile(`(?i)\b(?:SQL_LOG_BIN|GTID_PURGED|GTID_SLAVE_POS|GTID_NEXT|PSEUDO_THREAD_ID)\b`)
 	ofAccounts   = regexp.MustCompile(`(?i)^(?:GRANT|REVOKE|(?:CREATE|ALTER|DROP|RENAME)\s+(?:OR\s+REPLACE\s+)?(?:USER|ROLE)|SET\s+(?:PASSWORD|DEFAULT\s+ROLE|ROLE))\b`)
 	ofServer     = regexp.MustCompile(`(?i)^(?:FLUSH|INSTALL|UNINSTALL|RESET|CHANGE\s+MASTER|PURGE)\b`)

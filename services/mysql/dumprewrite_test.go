@@ -10,6 +10,7 @@ func TestJudge(t *testing.T) {
 		"SET autocommit=0":                                    leaveOut,
 		"/*!40101 SET @OLD=@@AUTOCOMMIT, @@AUTOCOMMIT=0 */":   leaveOut,
 		"SET AUTOCOMMIT = 0":                                  leaveOut,
+		"SET AUTOCOMMIT=@OLD_AUTOCOMMIT":                      leaveOut, // its value was left out with what stands above
 		"SET autocommit=1":                                    sendIt,
 		"START TRANSACTION":                                   leaveOut,
 		"BEGIN":                                               leaveOut,
