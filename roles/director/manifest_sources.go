@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"nutshell/roles/api"
 	"nutshell/roles/internal/archive"
@@ -136,23 +137,20 @@ func scriptFrom(path string, source manifest.Source) (string, error) {
 	return text, checkScript(text)
 }
 
-// complete adds the manifest's own files to a service's code and reads all of
-// it once, so that what cannot be unpacked is found now.
+// complete adds the manifest's own files to a service's code. What cannot be
+// unpacked is found here or when the code is stored, before any service is made.
 func (c *manifestRun) complete(ctx context.Context, i int, to string) error {
 	p, s := c.plan[i], &c.sources[i]
-	if s.code == "" && len(p.Files) == 0 {
+	if len(p.Files) == 0 {
 		return nil
 	}
 	strip := ""
-	if s.code != "" {
+	if s.code != "" && manifest.SourceOf(p.Archive).Kind != manifest.SourceDebian { // those we made
 		info, err := archive.Inspect(ctx, s.code, archive.Limits{Names: 1})
 		if err != nil {
 			return aboutFile(s.name, err)
 		}
 		strip = info.TopDirectory
-	}
-	if len(p.Files) == 0 {
-		return nil
 	}
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -162,11 +160,14 @@ func (c *manifestRun) complete(ctx context.Context, i int, to string) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return aboutFile(s.name, err)
 	}
-	if s.code, s.name = to, s.name+".tar.zst"; s.name == ".tar.zst" {
-		s.name = p.ServiceName + s.name
+	for _, suffix := range []string{".zst", ".gz", ".bz2", ".xz", ".tar", ".tgz", ".zip"} {
+		s.name = strings.TrimSuffix(s.name, suffix)
 	}
-	_, err = archive.Inspect(ctx, to, archive.Limits{Names: 1})
-	return err
+	if s.name == "" {
+		s.name = p.ServiceName
+	}
+	s.code, s.name = to, s.name+".tar.zst"
+	return nil
 }
 
 // aboutFile puts the user's name of a file in place of ours.
