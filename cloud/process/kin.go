@@ -113,13 +113,19 @@ func (d *driver) kin(r record, leader cloud.Process) []cloud.Process {
 }
 
 func (d *driver) marked(pid int, name string) bool {
+	return hasEnv(pid, markEnv+d.mark(), instanceEnv+name)
+}
+
+// ours reports whether the process bears the marks of any of our instances.
+func (d *driver) ours(pid int) bool { return hasEnv(pid, markEnv+d.mark()) }
+
+func hasEnv(pid int, all ...string) bool {
 	env, err := os.ReadFile(procPath(pid, "environ"))
 	if err != nil {
 		return false // another user's
 	}
 	env = append([]byte{0}, env...)
-	return bytes.Contains(env, []byte("\x00"+markEnv+d.mark()+"\x00")) &&
-		bytes.Contains(env, []byte("\x00"+instanceEnv+name+"\x00"))
+	return !slices.ContainsFunc(all, func(want string) bool { return !bytes.Contains(env, []byte("\x00"+want+"\x00")) })
 }
 
 // worksIn reports whether the process lives in dir or has a file there open

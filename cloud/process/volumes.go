@@ -84,7 +84,7 @@ func (k keeper) Hide(ctx context.Context, r shelf.Record) error {
 
 // Idle looks for programs that use the data.
 func (k keeper) Idle(_ context.Context, r shelf.Record) error {
-	if users := usersOf(shelf.Data(r)); len(users) > 0 {
+	if users := k.d.usersOf(shelf.Data(r)); len(users) > 0 {
 		return fmt.Errorf("%w: processes %v have files of volume %s open", cloud.ErrInUse, users, r.Name)
 	}
 	return nil
@@ -108,20 +108,21 @@ func (k keeper) Copy(ctx context.Context, r shelf.Record, to string) (int64, err
 	return k.Trees.Copy(ctx, r, to)
 }
 
-// usersOf finds the processes that have something below dir open, mapped, or
-// as their working directory. Those of other users are seen by root only.
-func usersOf(dir string) (pids []int) {
+// usersOf finds the processes that have something below dir open or as their
+// working directory, and those of instances that have it mapped only: to look
+// for that everywhere takes long. Those of other users are seen by root only.
+func (d *driver) usersOf(dir string) (pids []int) {
 	within := func(path string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 	for pid := range processes() {
 		// We ourselves look into volumes to add up sizes.
-		if pid != os.Getpid() && usesAny(pid, within) {
+		if pid != os.Getpid() && (opens(pid, within) || d.ours(pid) && maps(pid, within)) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-func usesAny(pid int, within func(string) bool) bool {
+func opens(pid int, within func(string) bool) bool {
 	links := []string{procPath(pid, "cwd"), procPath(pid, "exe")}
 	if fds, err := os.ReadDir(procPath(pid, "fd")); err == nil {
 		for _, fd := range fds {
@@ -133,11 +134,15 @@ func usesAny(pid int, within func(string) bool) bool {
 			return true
 		}
 	}
-	maps, err := os.ReadFile(procPath(pid, "maps"))
+	return false
+}
+
+func maps(pid int, within func(string) bool) bool {
+	list, err := os.ReadFile(procPath(pid, "maps"))
 	if err != nil {
 		return false
 	}
-	for line := range strings.Lines(string(maps)) {
+	for line := range strings.Lines(string(list)) {
 		// Address, rights, offset, device and inode stand before the path.
 		if at := strings.IndexByte(line, '/'); at > 0 && within(strings.TrimSuffix(line[at:], "\n")) {
 			return true
