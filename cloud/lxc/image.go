@@ -176,18 +176,21 @@ func dataBytes(f *os.File) (total int64, err error) {
 	return total, err
 }
 
-// idleTime is how long a file system may take to come down after its last
-// user has gone.
-const idleTime = 5 * time.Second
+// How long a file system may take to come down after its last user has gone.
+// When a container ends, what it wrote last has still to be written down.
+const (
+	flushTime  = time.Minute
+	detachTime = 5 * time.Second // an unmount has written it down already
+)
 
 // awaitIdle waits until no loop device has the image.
-func awaitIdle(ctx context.Context, path string) error {
+func awaitIdle(ctx context.Context, path string, patience time.Duration) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	for end, wait := time.Now().Add(idleTime), time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	for end, wait := time.Now().Add(patience), time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		loop, err := findLoop(f)
 		if err != nil || loop == nil {
 			return err

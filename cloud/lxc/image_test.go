@@ -39,7 +39,7 @@ func TestOneLoopForAnImage(t *testing.T) {
 		for _, m := range mounts {
 			_ = m.Close()
 		}
-		if err := awaitIdle(t.Context(), path); err != nil {
+		if err := awaitIdle(t.Context(), path, flushTime); err != nil {
 			t.Error(err)
 		}
 	}

@@ -149,7 +149,7 @@ func freshMount(ctx context.Context, lock *os.File, size int64) (*os.File, error
 
 // growAtRest makes the file system as large as its image.
 func growAtRest(ctx context.Context, lock *os.File) error {
-	if err := awaitIdle(ctx, lock.Name()); err != nil {
+	if err := awaitIdle(ctx, lock.Name(), flushTime); err != nil {
 		return err
 	}
 	if err := repair(ctx, lock, "e2fsck", "-f", "-p"); err != nil {

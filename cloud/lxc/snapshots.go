@@ -50,7 +50,7 @@ func (k *keeper) Copy(ctx context.Context, r shelf.Record, to string) (int64, er
 		return 0, fmt.Errorf("%w: %s runs, and the file system of %s cannot keep one moment: stop the instance, or detach the volume",
 			cloud.ErrInUse, r.Holder, k.d.c.Dir)
 	}
-	if err := awaitIdle(ctx, image(r)); err != nil {
+	if err := awaitIdle(ctx, image(r), flushTime); err != nil {
 		return 0, err
 	}
 	return copyImage(ctx, kept, from)

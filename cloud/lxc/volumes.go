@@ -249,10 +249,10 @@ func (k *keeper) Hide(ctx context.Context, r shelf.Record) error {
 	if errors.Is(err, errEnded) {
 		return nil
 	}
-	if err == nil {
+	if err == nil && r.Form == formImage {
 		// A program may have mounts of its own, which still show the volume. Then
 		// it stays where it was.
-		if err = k.Idle(ctx, r); errors.Is(err, cloud.ErrInUse) {
+		if err = awaitIdle(ctx, image(r), detachTime); errors.Is(err, cloud.ErrInUse) {
 			err = errors.Join(err, k.Show(ctx, r))
 		}
 	}
@@ -264,7 +264,7 @@ func (k *keeper) Idle(ctx context.Context, r shelf.Record) error {
 	if r.Form != formImage {
 		return nil
 	}
-	return awaitIdle(ctx, image(r))
+	return awaitIdle(ctx, image(r), flushTime)
 }
 
 // Grow makes room in the image and then in its file system.
