@@ -60,7 +60,20 @@ func (s *server) command(ctx context.Context, debianPackage, program string, arg
 func (c *command) run(ctx context.Context) error {
 	defer c.close()
 	_, _ = fmt.Fprintf(c.told.out, "%s %s\n", time.Now().UTC().Format(time.RFC3339), c.name)
-	return c.explain(ctx, c.cmd.Run())
+	if err := c.start(); err != nil {
+		return err
+	}
+	return c.explain(ctx, c.cmd.Wait())
+}
+
+// start starts the program. Where memory runs out it is the first to end, and
+// not the server that has the users' data.
+func (c *command) start() error {
+	if err := c.cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", c.cmd.Process.Pid), []byte("1000"), 0) // ended already is well
+	return nil
 }
 
 func (c *command) close() {
@@ -79,7 +92,10 @@ func (c *command) explain(ctx context.Context, err error) error {
 	lines := c.told.last()
 	e := &api.Error{Code: api.CodeUnavailable, Op: "run", Object: c.name, Message: err.Error(), LogTail: lines, Hint: "see " + copiesLog + " of the instance"}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && len(lines) > 0 {
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() < 0:
+		e.Message, e.Hint = "it was ended: "+err.Error(), "if the instance has too little memory, give it more"
+	case exit != nil && len(lines) > 0:
 		e.Message = lines[len(lines)-1]
 	}
 	if strings.Contains(strings.Join(lines, "\n"), "No space left on device") {

@@ -156,7 +156,7 @@ func (s *server) unpackBackup(ctx context.Context, dir string, r io.Reader) (bac
 		}
 		return h, err
 	}
-	if c, err = s.command(ctx, "mariadb-backup", "mariadb-backup", "--no-defaults", "--prepare", "--target-dir="+dir, "--use-memory=64M"); err != nil {
+	if c, err = s.command(ctx, "mariadb-backup", "mariadb-backup", "--no-defaults", "--prepare", "--target-dir="+dir, "--use-memory=32M"); err != nil {
 		return h, err
 	}
 	return h, c.run(ctx)

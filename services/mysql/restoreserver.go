@@ -49,15 +49,15 @@ func (s *server) startPrivate(ctx context.Context, dir string) (*private, error)
 		return nil, err
 	}
 	c, err := s.command(ctx, "mariadb-server", daemon, "--no-defaults", "--datadir="+dir, "--socket="+p.socket, "--pid-file="+filepath.Join(s.run, name+".pid"), "--tmpdir="+s.tmp(),
-		"--skip-networking", "--skip-name-resolve", "--skip-log-bin", "--skip-slave-start", "--init-file="+begin, "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=2",
+		"--skip-networking", "--skip-name-resolve", "--skip-log-bin", "--skip-slave-start", "--init-file="+begin, "--innodb-buffer-pool-size=32M", "--aria-pagecache-buffer-size=8M", "--key-buffer-size=1M", "--max-connections=10", "--innodb-flush-log-at-trx-commit=2",
 		"--max-allowed-packet=1G", "--secure-file-priv="+s.tmp(), "--local-infile=0", "--character-set-server="+s.c.Settings.CharacterSet, "--performance-schema=OFF", "--table-open-cache=400")
 	if err != nil {
 		return nil, err
 	}
 	p.c = c
-	if err := c.cmd.Start(); err != nil {
+	if err := c.start(); err != nil {
 		c.close()
-		return nil, fmt.Errorf("start a server on %s: %w", dir, err)
+		return nil, err
 	}
 	go func() { p.ended <- c.cmd.Wait() }()
 	p.db = connect(p.socket, privateUser, p.secret)
