@@ -30,7 +30,10 @@ var bodies = map[string]any{
 	"user.change": api.ChangeUser{}, "version.create": "archive", "upload.create": api.StartUpload{Filename: "x.zip", Bytes: 5},
 	"user.create": api.CreateUser{Name: "x", Password: "long enough", Email: "x@example.org"}, "application.create": api.CreateApplication{Name: "own"},
 	"token.create": api.CreateToken{Name: "x"}, "session.create": api.SignIn{Name: "x", Password: "y"},
-	"manager.launch": api.LaunchRequest{Service: 1, Instances: []api.LaunchEntry{}}, "manager.terminate": map[string]any{"instances": []string{}},
+	serviceSecret: api.SetSecret{Value: "mine"}, "volume.create": api.CreateVolume{Name: "v", Bytes: 1 << 30}, "volume.attach": api.AttachVolume{Instance: "a"},
+	"volume.grow": api.ChangeVolume{Bytes: ptr[int64](1 << 30)}, serviceRestore: api.RestoreBackup{Backup: "x"}, "application.restore": api.RestoreBackup{Backup: "x", New: "y"},
+	"manager.volumes": api.VolumesRequest{Service: 1, Parts: []string{}},
+	"manager.launch":  api.LaunchRequest{Service: 1, Instances: []api.LaunchEntry{}}, "manager.terminate": map[string]any{"instances": []string{}},
 	"manager.report": []api.Report{}, "manager.operation": api.OperationReport{State: api.OperationDone}, "member.renew": api.Enrol{}, "member.enrol": api.Enrol{},
 }
 
