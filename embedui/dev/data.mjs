@@ -162,7 +162,7 @@ export function data(on, { withApp, withService, busy }) {
     const text = x.body.subarray(0, 4096).toString();
     if (!/^\s*(--|CREATE|INSERT|DROP|SET|USE|\/\*)/i.test(text)) return x.problem(422, 'invalid', 'this is no SQL dump', { op: 'load', object: `service ${s.name}`, hint: 'choose a file that mysqldump made, as it is or packed with gzip or zstd' });
     const bad = x.body.toString('latin1').split('\n').findIndex((l) => /SYNTAX ERROR/.test(l));
-    if (bad >= 0) return x.problem(422, 'invalid', `line ${bad + 1}: You have an error in your SQL syntax near 'SYNTAX ERROR'`, { op: 'load', object: `service ${s.name}`, hint: 'mend the line and load the dump again; what stands before it is loaded' });
+    if (bad >= 0) return x.problem(422, 'invalid', "You have an error in your SQL syntax near 'SYNTAX ERROR' at line 1 (error 1064)", { op: 'load dump', object: `line ${bad + 1}`, hint: 'mend the line and load the dump again; what stands before it is loaded' });
     return { json: { text: `${x.body.toString('latin1').split(';').length - 1} statements were run` } };
   }));
   on(`GET ${S}/streams/{action}`, withService((x) => ({ text: '-- a dump\nCREATE TABLE t (a int);\n', headers: { 'Content-Type': 'application/sql', 'Content-Disposition': 'attachment; filename="dump.sql"' } })));

@@ -46,7 +46,9 @@ let status = 1;
 if (password) {
   const php = existsSync('/usr/sbin/nginx') && readdirSync('/usr/sbin').some((f) => f.startsWith('php-fpm'));
   if (!php) console.log('skip the PHP site: nginx or php-fpm is missing');
-  status = await test({ NUTSHELL_URL: `https://127.0.0.1:${port}`, NUTSHELL_PASSWORD: password, ...(php ? { NUTSHELL_E2E_PHP: '1', NUTSHELL_E2E_EDGE: '1' } : {}) });
+  const mysql = existsSync('/usr/sbin/mariadbd');
+  if (!mysql) console.log('skip the database: mariadbd is missing');
+  status = await test({ NUTSHELL_URL: `https://127.0.0.1:${port}`, NUTSHELL_PASSWORD: password, ...(php ? { NUTSHELL_E2E_PHP: '1', NUTSHELL_E2E_EDGE: '1' } : {}), ...(mysql ? { NUTSHELL_E2E_MYSQL: '1' } : {}) });
 } else console.error('nutshell up did not get ready:\n' + said);
 if (director.exitCode === null) {
   director.kill('SIGINT');

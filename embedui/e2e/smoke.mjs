@@ -2,6 +2,7 @@
 //   NUTSHELL_URL=https://127.0.0.1:5555 NUTSHELL_PASSWORD=… NUTSHELL_E2E_PHP=1 node e2e/smoke.mjs
 import assert from 'node:assert/strict';
 import { base, open, page, shoot } from './browser.mjs';
+import { database } from './database.mjs';
 import { php } from './site.mjs';
 
 const faults = [];
@@ -92,8 +93,9 @@ try {
   });
   // The development director serves no pages, so this part is asked for.
   if (process.env.NUTSHELL_E2E_PHP) await php(p, app, step, running);
+  if (process.env.NUTSHELL_E2E_MYSQL) await database(p, app, step, running);
   await step('delete wants the name typed', async () => {
-    await p.getByRole('navigation', { name: 'Where you are' }).getByRole('link', { name: app }).click();
+    await p.goto(`${base}/applications/${encodeURIComponent(app)}`);
     await p.getByRole('button', { name: 'Delete' }).click();
     const dialog = p.getByRole('dialog');
     assert.equal(await dialog.getByRole('button', { name: `Delete ${app}` }).isDisabled(), true);

@@ -44,5 +44,5 @@ export class Pace {
   }
 }
 
-/** lineOf is the line that a problem speaks of, 0 where it names none. */
-export const lineOf = (p: Problem | null): number => Number(/\bline (\d+)/i.exec(`${p?.message} ${p?.object ?? ''}`)?.[1] ?? 0);
+/** lineOf is the line that a problem speaks of, 0 where it names none. What it is about goes before what is said: a database counts lines of statements there. */
+export const lineOf = (p: Problem | null): number => Number(/\bline (\d+)/i.exec(`${p?.object ?? ''} ${p?.message ?? ''}`)?.[1] ?? 0);

@@ -1,0 +1,80 @@
+// The life of a database, by the pages alone: password, tables, dumps,
+// backups, and what of it reaches a PHP site.
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { base, shoot } from './browser.mjs';
+
+const long = { timeout: 180_000 };
+const dir = mkdtempSync(join(tmpdir(), 'nutshell-database-'));
+const file = (name, text) => (writeFileSync(join(dir, name), text), join(dir, name));
+
+export async function database(p, app, step, running) {
+  const at = `${base}/applications/${encodeURIComponent(app)}`;
+  const dialog = p.getByRole('dialog');
+  await step('add a database and start it', async () => {
+    await p.goto(at + '/add');
+    await p.locator('label', { has: p.locator('input[value=mysql]') }).click();
+    await p.locator('main').getByRole('button', { name: /^Add / }).click();
+    await p.getByRole('heading', { name: 'mysql', level: 1 }).waitFor();
+    await p.locator('.page-head').getByRole('button', { name: 'Start' }).click();
+    await running(p);
+  });
+  await step('reset its password, and copy the command to connect', async () => {
+    await p.getByRole('link', { name: 'Access' }).click();
+    await p.locator('.connect code').waitFor(long);
+    await p.getByRole('button', { name: /^Reset/ }).click();
+    await dialog.getByLabel('One that I choose').check();
+    await dialog.getByLabel(/^New password/).fill("it's \"my\" pass\\word");
+    await dialog.getByLabel('Once more').fill("it's \"my\" pass\\word");
+    await dialog.getByRole('button', { name: 'Reset', exact: true }).click();
+    await p.getByText('was changed.').waitFor(long);
+    assert.match(await p.locator('.connect code').innerText(), /--user=mysqldb/);
+    await shoot(p, 'step-access');
+  });
+  await step('create a database, load a dump into it, and have it back', async () => {
+    await p.getByRole('link', { name: 'Data' }).click();
+    await p.getByRole('button', { name: 'Create database' }).click();
+    await dialog.getByLabel(/^Name/).fill('notes');
+    await dialog.getByRole('button', { name: 'Create database' }).click();
+    await p.getByRole('cell', { name: 'notes', exact: true }).waitFor(long);
+    await p.getByLabel('Database', { exact: true }).first().fill('notes');
+    await p.locator('input[type=file]').setInputFiles(file('wrong.sql', 'CREATE TABLE n (t text);\n\nINSERT INTOO n VALUES (1);\n'));
+    await p.getByText(/^Line 3 of wrong.sql/).waitFor(long);
+    await shoot(p, 'step-dump-line');
+    await p.locator('input[type=file]').setInputFiles(file('right.sql', "INSERT INTO n VALUES ('walnut');\n"));
+    await p.getByText('right.sql: done.').waitFor(long);
+    const [download] = await Promise.all([p.waitForEvent('download', long), p.getByRole('link', { name: /^Download dump/ }).click()]);
+    assert.match(readFileSync(await download.path(), 'utf8'), /walnut/);
+  });
+  await step('watch it', async () => {
+    await p.getByRole('link', { name: 'Performance' }).click();
+    await p.getByRole('img', { name: /^Cluster usage: selects \d/ }).waitFor(long);
+    await p.getByRole('cell', { name: 'Synced' }).waitFor(long);
+  });
+  await step('take a backup, and restore it into another service', async () => {
+    await p.goto(at + '/services/mysql/backups');
+    await p.getByRole('button', { name: 'Take one now' }).click();
+    await dialog.getByRole('button', { name: 'Take it' }).click();
+    await p.getByText('A backup of mysql is kept.').waitFor(long);
+    await p.locator('section.now').waitFor({ state: 'detached', ...long });
+    await p.locator('main li', { hasText: 'asked for' }).getByRole('button', { name: /^Restore/ }).click();
+    await dialog.getByLabel('A new service').check();
+    await dialog.getByLabel('Name of the new service').fill('copy');
+    await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
+    await p.getByText(/^copy has the data of/).waitFor(long);
+    await p.goto(at + '/services/copy/data');
+    await p.getByRole('cell', { name: 'notes', exact: true }).waitFor(long);
+  });
+  await step('delete the copy, and keep a last backup of it', async () => {
+    await p.getByRole('button', { name: 'Delete the service' }).click();
+    await dialog.getByText(/^1 volume/).waitFor(long);
+    await dialog.getByLabel(/^Type/).fill('copy');
+    await dialog.getByRole('button', { name: 'Delete copy' }).click();
+    await p.getByText('copy was deleted.').waitFor(long);
+    await p.goto(base + '/backups');
+    await p.locator('main li', { hasText: 'before the deletion' }).first().waitFor(long);
+  });
+  rmSync(dir, { recursive: true });
+}
