@@ -110,6 +110,7 @@ func (s *Supervisor) Ensure(ctx context.Context, d services.Process) error {
 	p = newProcess(s, d, hash, d.Name+"-"+api.NewID(8))
 	s.procs[d.Name] = p
 	s.order = append(s.order, d.Name)
+	s.saveLocked() // before it runs: if we are killed right after that, the next one must know of it
 	s.mu.Unlock()
 	if err := p.start(); err != nil {
 		s.forget(d.Name)
@@ -216,9 +217,8 @@ func (s *Supervisor) saveLocked() {
 	list := make([]saved, 0, len(s.order))
 	for _, name := range s.order {
 		if p := s.procs[name]; p != nil {
-			if pid, start := p.identity(); pid > 0 {
-				list = append(list, saved{Name: name, PID: pid, Start: start, Hash: p.hash, Mark: p.mark})
-			}
+			pid, start := p.identity() // 0 of one that is about to start: its mark is enough to find it
+			list = append(list, saved{Name: name, PID: pid, Start: start, Hash: p.hash, Mark: p.mark})
 		}
 	}
 	b, err := json.Marshal(list)

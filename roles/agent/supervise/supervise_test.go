@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -116,6 +117,40 @@ func TestAdoption(t *testing.T) {
 	second.Close(t.Context())
 	if len(second.Processes()) != 0 {
 		t.Errorf("still there: %+v", second.Processes())
+	}
+}
+
+// An agent that is killed between the start of a process and its note of that
+// leaves none that nobody knows.
+func TestKilledWhileItStarts(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir)
+	if err := first.Ensure(t.Context(), sleeper("a")); err != nil {
+		t.Fatal(err)
+	}
+	pid := pidOf(first, "a")
+	until(t, "the state is stored", func() bool {
+		b, _ := os.ReadFile(first.stateFile())
+		return strings.Contains(string(b), strconv.Itoa(pid))
+	})
+	first.Detach()
+	list, err := first.load()
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	list[0].PID, list[0].Start = 0, 0 // as it is stored before the start
+	b, err := json.Marshal(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(first.stateFile(), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, dir)
+	defer second.Close(t.Context())
+	until(t, "the unknown process ends", func() bool { return !alive(pid) })
+	if err := second.Ensure(t.Context(), sleeper("a")); err != nil || pidOf(second, "a") == pid {
+		t.Errorf("pid %d, %v", pidOf(second, "a"), err)
 	}
 }
 
