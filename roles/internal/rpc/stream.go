@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nutshell/roles/api"
@@ -79,6 +80,10 @@ func (c *Client) Send(ctx context.Context, path string, body io.Reader) (api.Act
 	}
 	if own := out.end(); own != nil {
 		return api.ActResult{}, own
+	}
+	var e *api.Error
+	if n := out.n.Load(); n > 0 && errors.As(err, &e) && e.Code == api.CodeUnavailable && e.Err != nil { // it answered at first
+		err = &api.Error{Code: api.CodeUnavailable, Object: c.Base, Message: fmt.Sprintf("the connection broke off after %d bytes", n), Hint: "send it again"}
 	}
 	return api.ActResult{}, causeOf(ctx, err)
 }
@@ -239,6 +244,7 @@ func (g *given) beginAfter(d time.Duration) (stop func() (begun bool)) {
 // call has ended.
 type outgoing struct {
 	from io.Reader
+	n    atomic.Int64
 
 	mu    sync.Mutex
 	ended bool
@@ -254,6 +260,7 @@ func (o *outgoing) Read(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	n, err := o.from.Read(p)
+	o.n.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
 		o.mu.Lock()
 		o.err = err

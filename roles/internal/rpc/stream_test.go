@@ -108,6 +108,18 @@ func TestBrokenBodyIsNoEnd(t *testing.T) {
 	})
 }
 
+func TestSendSeesABreak(t *testing.T) {
+	both(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
+		panic(http.ErrAbortHandler)
+	}, func(t *testing.T, c *Client) {
+		_, err := c.Send(t.Context(), "/", &pattern{n: 50 << 20})
+		if api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "broke off after") {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
 func TestFetchTellsPositionOrError(t *testing.T) {
 	broken := &api.Error{Code: api.CodeUnavailable, Message: "the disk is full — “really”", LogTail: []string{"a\nb"}}
 	both(t, func(w http.ResponseWriter, r *http.Request) {
