@@ -36,6 +36,11 @@ func newMachine(c Config) (*machine, error) {
 		if err := os.MkdirAll(path, 0o755); err != nil { //nolint:gosec // the unprivileged account reads code and configuration
 			return nil, fmt.Errorf("agent: %w", err)
 		}
+		if d == "log" { // made by whoever logged first, for itself; the code's account must get to those logs in it that it owns
+			if err := os.Chmod(path, 0o711); err != nil { //nolint:gosec // it cannot list them
+				return nil, fmt.Errorf("agent: %w", err)
+			}
+		}
 		if m.drops && (d == "tmp" || d == "data") {
 			if err := os.Chown(path, m.uid, m.gid); err != nil {
 				return nil, fmt.Errorf("agent: %w", err)

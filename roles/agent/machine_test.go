@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,5 +30,21 @@ func TestProgram(t *testing.T) {
 				t.Errorf("got %q, %v, want unavailable and the package %s", path, err, tc.pack)
 			}
 		})
+	}
+}
+
+// Tomcat and PHP write logs of their own, as the code's account, into a
+// directory that somebody may have made for himself alone.
+func TestLogsCanBeReached(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "log"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMachine(Config{Dir: dir, Address: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(m.Dir("log")); err != nil || st.Mode().Perm() != 0o711 {
+		t.Errorf("got mode %v, %v", st.Mode(), err)
 	}
 }
