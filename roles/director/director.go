@@ -131,7 +131,7 @@ type Director struct {
 	garbage    []string                           // blobs that may not be needed any more
 	readers    chan struct{}                      // full of those who read archives through
 	known      sync.Map                           // passwords that were right a moment ago
-	strays     sync.Map                           // volumes without a row that the log has told of, and "missing" ones of rows
+	strays     sync.Map                           // volumes without a row (false: told of), and "missing" ones of rows
 	streams    sync.Map                           // files on their way to services
 	backups    *backups
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"nutshell/cloud"
@@ -106,38 +105,46 @@ func (d *Director) sweepVolumes(ctx context.Context, p *place) error {
 	if err != nil {
 		return err
 	}
+	have, known := map[string]*cloud.Volume{}, map[string]bool{}
+	for i := range got {
+		have[got[i].Name] = &got[i]
+	}
 	now := d.c.Now()
+	var differ []string
+	for _, v := range rows {
+		if v.Cloud != p.name {
+			continue
+		}
+		known[v.ID] = true
+		c := have[v.ID]
+		if c != nil {
+			d.strays.Delete("missing " + v.ID)
+		} else if _, missed := d.strays.LoadOrStore("missing "+v.ID, true); !missed {
+			continue // made since the cloud was asked, perhaps: the next sweep knows
+		}
+		if judge(&v, c, now) {
+			differ = append(differ, v.ID)
+		}
+	}
 	for _, c := range got {
-		known := slices.ContainsFunc(rows, func(v store.Volume) bool { return v.ID == c.Name && v.Cloud == p.name })
-		if _, told := d.strays.Load(p.name + "/" + c.Name); !known && !told && now.Sub(c.Created) > youth {
-			d.strays.Store(p.name+"/"+c.Name, true)
+		if known[c.Name] || now.Sub(c.Created) <= youth {
+			continue
+		}
+		key := p.name + "/" + c.Name // told of once, when it is seen the second time: it may just have been deleted
+		if fresh, seen := d.strays.LoadOrStore(key, true); seen && fresh == true {
+			d.strays.Store(key, false)
 			d.c.Log.Warn("the cloud has a volume that no row knows; it is left alone", "cloud", p.name, "volume", c.Name, "bytes", c.Bytes, "used", c.Used,
 				"hint", "delete it by the cloud's own means if nobody needs it")
 		}
 	}
+	if len(differ) == 0 {
+		return nil
+	}
 	return d.write(ctx, func(ctx context.Context, t *store.Tx) error {
-		for _, v := range rows {
-			if v.Cloud != p.name {
-				continue
-			}
-			v, err := t.Volume(ctx, v.ID)
-			if err != nil {
-				continue // deleted in between
-			}
-			i := slices.IndexFunc(got, func(c cloud.Volume) bool { return c.Name == v.ID })
-			var c *cloud.Volume
-			if i >= 0 {
-				c = &got[i]
-			}
-			if _, missed := d.strays.Load("missing " + v.ID); c == nil && !missed {
-				d.strays.Store("missing "+v.ID, true) // made since the cloud was asked, perhaps: the next sweep knows
-				continue
-			}
-			if c != nil {
-				d.strays.Delete("missing " + v.ID)
-			}
-			if !judge(&v, c, now) {
-				continue
+		for _, id := range differ {
+			v, err := t.Volume(ctx, id)
+			if err != nil || !judge(&v, have[id], now) {
+				continue // it was deleted or changed in between
 			}
 			if err := t.SaveVolume(ctx, v); err != nil {
 				return err

@@ -781,3 +781,29 @@ func TestWhoGetsWhichVolume(t *testing.T) {
 		})
 	}
 }
+
+// TestStrayVolumesAreLeftAlone is about disks that no row knows, after a
+// director's data was put back from an old backup for example.
+func TestStrayVolumesAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	h, shelf, ann, path := keeping(t, 1)
+	shelf.set(func() {
+		shelf.shelf["a9-s9-vstray"] = &shelved{Volume: cloud.Volume{ID: "a9-s9-vstray", Name: "a9-s9-vstray", Created: time.Now().Add(-time.Hour)}}
+	})
+	for range 3 {
+		h.d.sweep(t.Context())
+	}
+	if told, _ := h.d.strays.Load("default/a9-s9-vstray"); told != false {
+		t.Errorf("the log was not told of it: %v", told)
+	}
+	shelf.set(func() {
+		if len(shelf.shelf) != 2 {
+			t.Errorf("volumes left: %d", len(shelf.shelf))
+		}
+		shelf.shelf[slices.Sorted(maps.Keys(shelf.shelf))[0]].Used = 30 << 20
+	})
+	h.d.sweep(t.Context())
+	if v := ann.volumes(path); len(v) != 1 || v[0].State != api.VolumeAttached || v[0].Used != 30<<20 {
+		t.Errorf("its own: %+v", v)
+	}
+}
