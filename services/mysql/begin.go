@@ -215,6 +215,9 @@ func (s *server) adopt(ctx context.Context) error {
 // The manager half has seen that nobody else goes on.
 func (s *server) promote(ctx context.Context) error {
 	_, err := s.open().ExecContext(ctx, "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'")
+	if serverError(err) == errReadOnly { // newer ones have a variable for each option
+		_, err = s.open().ExecContext(ctx, "SET GLOBAL wsrep_provider_pc_bootstrap = ON")
+	}
 	return explain("give quorum to", "node "+s.m.Address(), err)
 }
 

@@ -133,7 +133,7 @@ func (s *server) space() (used, size int64) {
 func (s *server) leastFree() int64 { return within(s.volume.Bytes/50, 24<<20, 256<<20) }
 
 func (s *server) fullText(f figures) string {
-	return fmt.Sprintf("volume %s is full (%d of %d MB): make volume_size larger; the node joins again by itself", s.volume.ID, f.DataBytes>>20, f.DiskBytes>>20)
+	return fmt.Sprintf("volume %s is full (%d of %d MB): make volume_size larger, or delete something", s.volume.ID, f.DataBytes>>20, f.DiskBytes>>20)
 }
 
 // guard stops a node whose volume is nearly full while others go on, and

@@ -23,6 +23,7 @@ const (
 	errNoDatabase   = 1008
 	errDatabaseIs   = 1007
 	errNoUser       = 1396
+	errReadOnly     = 1238
 )
 
 // connect opens the server of a node by its socket. Values are always given as
