@@ -112,6 +112,10 @@ func (f fetcher) fetch(ctx context.Context, from, path string, room func(int64) 
 	if errors.As(err, &u) {
 		err = u.Err
 	}
+	var name *net.DNSError
+	if errors.As(err, &name) {
+		err = errors.New("the name " + name.Name + " is not known, or nobody answers who would know it") // which servers we ask is nobody's business
+	}
 	return &api.Error{Code: api.CodeInvalid, Op: "fetch", Object: from, Err: err, Hint: "see whether the URL is right and the director's machine reaches it, or send the file beside the manifest"}
 }
 

@@ -79,7 +79,11 @@ func (d *Director) keptManifest(operation string) (*staged, error) {
 	if s.m, err = manifest.Parse(text); err != nil {
 		return nil, err
 	}
-	return s, s.m.Complete()
+	err = s.m.Complete()
+	for i := range s.m.Services {
+		s.m.Services[i].Line = 0 // of our text, not of the user's
+	}
+	return s, err
 }
 
 // receiveManifest takes a manifest, or an archive of one with its files. The

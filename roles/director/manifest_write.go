@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	noteBare = "Code, data, values of secrets and startup passwords are not in here: download it with its data for those."
+	noteBare = "Code, data, values of secrets and passwords are not in here: download it with its data for those."
 	noteData = "With code, dumps and the values of secrets. What volumes hold, and host names, are not in here."
 )
 

@@ -61,10 +61,10 @@ func (m *Manifest) Complete() error {
 		s.Type = strings.ToLower(s.Type)
 		if s.ServiceName == "" {
 			s.ServiceName = s.Type
-			for n := 2; taken[s.ServiceName] != 0; n++ {
+			for n := 2; has(taken, s.ServiceName); n++ {
 				s.ServiceName = s.Type + "-" + strconv.Itoa(n)
 			}
-			taken[s.ServiceName] = max(s.Line, 1)
+			taken[s.ServiceName] = s.Line
 		}
 	}
 	for _, s := range m.Services {
@@ -73,6 +73,11 @@ func (m *Manifest) Complete() error {
 		}
 	}
 	return nil
+}
+
+func has(names map[string]int, name string) bool {
+	_, ok := names[name]
+	return ok
 }
 
 // Wrong is the error of a field of a service. It names service, field and,
