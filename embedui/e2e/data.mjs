@@ -173,7 +173,8 @@ await step('backups: one is taken, tried, and put back to a moment, and the loss
   let sent;
   p.on('request', (q) => { if (q.method() === 'POST' && q.url().endsWith('/restore')) sent = q.postDataJSON(); });
   await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
-  await p.getByRole('link', { name: 'db-before' }).first().waitFor({ timeout: 20_000 });
+  await p.getByText(/^db-before has the data of/).waitFor({ timeout: 20_000 });
+  await p.getByRole('heading', { name: 'shop', level: 1 }).waitFor();
   assert.equal(sent.new, 'db-before');
   assert.equal(Date.parse(sent.at), (before - 1) * 1000);
 });
