@@ -184,8 +184,8 @@ func judge(v *store.Volume, c *cloud.Volume, now time.Time) bool {
 	if c.Bytes > v.Bytes {
 		v.Bytes, changed = c.Bytes, true
 	}
-	// Written when it tells people something new: a hundredth of the volume.
-	if diff := max(c.Used-v.Used, v.Used-c.Used); diff > 1<<20 && diff > v.Bytes/100 {
+	// Written when it tells something new: that there is data, or a hundredth of the volume.
+	if diff := max(c.Used-v.Used, v.Used-c.Used); diff > 1<<20 && (v.Used == 0 || diff > v.Bytes/100) {
 		v.Used, changed = c.Used, true
 	}
 	return changed

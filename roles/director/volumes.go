@@ -121,9 +121,10 @@ func notAtHand(s store.Service, v store.Volume) error {
 }
 
 // newer orders free volumes of a part by how likely they hold the newest data:
-// one that was never used comes last, and of those freed at once, the emptier.
+// one that was never used comes last, and before it one that holds nothing, as
+// a start that failed leaves it, however late that was.
 func newer(a, b store.Volume) int {
-	return cmp.Or(cmp.Compare(btoi(a.State == api.VolumeFree), btoi(b.State == api.VolumeFree)), a.Since.Compare(b.Since), cmp.Compare(a.Used, b.Used), b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
+	return cmp.Or(cmp.Compare(btoi(a.State == api.VolumeFree), btoi(b.State == api.VolumeFree)), cmp.Compare(btoi(a.Used > 0), btoi(b.Used > 0)), a.Since.Compare(b.Since), cmp.Compare(a.Used, b.Used), b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
 }
 
 func btoi(b bool) int {

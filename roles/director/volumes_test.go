@@ -693,6 +693,7 @@ func TestJudge(t *testing.T) {
 		"back-at-its-instance":   {failed, has(1<<30, 0, "i1"), api.VolumeAttached, 0},
 		"back-at-another":        {failed, has(1<<30, 0, "i2"), api.VolumeFree, 0},
 		"little-more-used":       {row(api.VolumeAttached, old), has(1<<30, 1<<20, "i1"), api.VolumeAttached, 0},
+		"first-data":             {row(api.VolumeAttached, old), has(1<<30, 5<<20, "i1"), api.VolumeAttached, 5 << 20},
 		"much-more-used":         {row(api.VolumeAttached, old), has(1<<30, 100<<20, "i1"), api.VolumeAttached, 100 << 20},
 		"never-made-nobody-asks": {unmade, nil, api.VolumeLeaving, 0},
 	} {
@@ -730,6 +731,7 @@ func TestWhoGetsWhichVolume(t *testing.T) {
 		"nothing-there":            {nil, "new"},
 		"a-free-one":               {[]row{free("a", 0)}, "a"},
 		"the-one-used-last":        {[]row{free("a", time.Hour), free("b", time.Minute), free("c", 2*time.Hour)}, "b"},
+		"rather-with-data":         {[]row{{id: "a", state: api.VolumeFree, ago: time.Hour, used: 5 << 20}, free("b", 0)}, "a"},
 		"at-once-the-fuller":       {[]row{free("a", 0), {id: "b", state: api.VolumeFree, used: 5}}, "b"},
 		"its-own":                  {[]row{free("a", 0), {id: "b", state: api.VolumeAttached, instance: "me"}}, "b"},
 		"promised-before":          {[]row{free("a", 0), {id: "b", state: api.VolumeAsked, instance: "me"}}, "b"},
