@@ -41,6 +41,8 @@ var measures = []measure{
 	{"scale", (*bench).scale},
 	{"pages", (*bench).pages},
 	{"push", (*bench).push},
+	{"mysql", (*bench).mysql},
+	{"wordpress", (*bench).wordpress},
 	{"idle", (*bench).idle},
 	{"list", (*bench).list},
 }
