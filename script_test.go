@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	for _, tool := range [][2]string{{"nginx", "nginx-light"}, {"php-fpm*", "php-fpm"}, {"curl", "curl"}, {"java", "default-jre-headless"}} {
+	for _, tool := range [][2]string{{"nginx", "nginx-light"}, {"php-fpm*", "php-fpm"}, {"curl", "curl"}, {"java", "default-jre-headless"}, {"mariadbd", "mariadb-server"}} {
 		if found, _ := filepath.Glob("/usr/*bin/" + tool[0]); len(found) == 0 {
 			if os.Getenv("CI") == "true" {
 				t.Fatalf("%s is missing: apt-get install %s", tool[0], tool[1])
