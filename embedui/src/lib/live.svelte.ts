@@ -91,6 +91,19 @@ class Live {
     return () => this.#watchers.delete(watcher);
   }
 
+  /** done waits for the end of an operation, and says whether it ended well. */
+  done(id: string): Promise<boolean> {
+    return new Promise((resolve) => {
+      const look = (o: Operation | undefined) => {
+        if (!o || o.id !== id || !final(o)) return;
+        off();
+        resolve(o.state === 'done');
+      };
+      const off = this.onOperation(look);
+      look(this.operations.get(id));
+    });
+  }
+
   kind(name: string): Kind | undefined {
     return this.kinds.find((k) => k.name === name);
   }
