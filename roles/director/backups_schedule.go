@@ -26,7 +26,11 @@ const (
 	backupPause    = 2 * time.Minute // after a failure, doubled with each
 	brokenKept     = 3               // failures that are shown
 	firstBackupAge = 30 * time.Second
-	strayBackup    = 5 * time.Second // its operation is stored with its row, and read before it
+	// installTime passes before the first backup of a new service: while a copy
+	// ends, a lone node refuses for a moment to make tables, and applications
+	// are installed now.
+	installTime = 10 * time.Minute
+	strayBackup = 5 * time.Second // its operation is stored with its row, and read before it
 )
 
 // keepTaking backs services up when it is time to, until ctx ends. What was
@@ -139,7 +143,11 @@ func (d *Director) dueAt(s store.Service, p api.BackupPolicy, rows []store.Backu
 // one is due at once.
 func nextBackup(s store.Service, p api.BackupPolicy, rows []store.Backup, ended string) time.Time {
 	jitter := jitterOf(s, p.Every)
-	due := s.Since.Add(min(jitter, firstBackupAge)) // none yet, or the log must begin anew: soon after it serves
+	due := s.Since.Add(min(jitter, firstBackupAge)) // the log must begin anew: soon after it serves
+	quiet := s.Created.Add(min(installTime, p.Every/10))
+	if !slices.ContainsFunc(rows, func(b store.Backup) bool { return b.State == api.BackupReady }) && due.Before(quiet) {
+		due = quiet
+	}
 	wait, failed := backupPause, time.Time{}
 rows:
 	for _, b := range rows {

@@ -440,6 +440,10 @@ func TestNextBackup(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
 	}
+	s.Created = now.Add(-time.Minute)
+	if got, want := nextBackup(s, p, nil, ""), s.Created.Add(installTime); !got.Equal(want) {
+		t.Errorf("first of a new service: got %v, want %v", got, want)
+	}
 }
 
 func TestOutdatedBackups(t *testing.T) {
