@@ -28,6 +28,7 @@ type DesiredService struct {
 	Front       []string   `json:"front,omitempty"`    // addresses from which the director's edge asks; only they may tell of a client's address
 	Retry       int        `json:"retry"`              // grows when a user asks to try again out of ERROR
 	Deleting    bool       `json:"deleting,omitempty"` // data and instances go; it will not come back
+	Served      bool       `json:"served,omitempty"`   // it was RUNNING once, so what its volumes hold is somebody's
 	// Secrets has the values of the kind's secrets by name.
 	Secrets map[string]string `json:"secrets,omitempty"`
 	Volumes []Volume          `json:"volumes,omitempty"`

@@ -147,7 +147,7 @@ func (d *Director) desiredOf(ctx context.Context, application int64) (*api.Desir
 }
 
 func (d *Director) desiredService(ctx context.Context, v store.View, s store.Service) (api.DesiredService, error) {
-	w := api.DesiredService{Service: s.Service, Instances: []api.Instance{}, Script: s.Script, Remove: s.Remove, Retry: s.Retry, Deleting: s.Deleting}
+	w := api.DesiredService{Service: s.Service, Instances: []api.Instance{}, Script: s.Script, Remove: s.Remove, Retry: s.Retry, Deleting: s.Deleting, Served: s.Served}
 	w.Service.URLs = s.Reported // what the manager knows, not what the edge adds
 	var err error
 	if w.Environment, err = d.environment(s, s.Environment); err != nil {

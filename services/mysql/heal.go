@@ -111,8 +111,10 @@ func (m *manager) begin(ctx context.Context, c cluster, all []seen) (problem str
 	force := m.force
 	m.mu.Unlock()
 	var volumes []string
-	for _, v := range m.host.Service().Volumes {
-		if v.Part == database && v.State != api.VolumeLeaving {
+	d := m.host.Service()
+	for _, v := range d.Volumes {
+		// Volumes of a first start that failed hold nothing that anybody wrote.
+		if d.Served && v.Part == database && v.State != api.VolumeLeaving {
 			volumes = append(volumes, v.ID)
 		}
 	}

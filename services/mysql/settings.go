@@ -38,7 +38,7 @@ type settings struct {
 }
 
 func defaults() *settings {
-	return &settings{VolumeSize: "4G", Database: "app", Routing: singleWriter, SyncWait: 1, MaxConnections: 100, SlowSeconds: 5, TLS: "offered", CharacterSet: "utf8mb4", BackupEvery: "24h", BackupKeep: 7, BackupLog: true, BackupVerify: true, Variables: []string{}}
+	return &settings{VolumeSize: "2G", Database: "app", Routing: singleWriter, SyncWait: 1, MaxConnections: 100, SlowSeconds: 5, TLS: "offered", CharacterSet: "utf8mb4", BackupEvery: "24h", BackupKeep: 7, BackupLog: true, BackupVerify: true, Variables: []string{}}
 }
 
 func parseSettings(raw json.RawMessage) (settings, error) {

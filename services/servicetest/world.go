@@ -117,6 +117,7 @@ func (w *World) WaitReady(ctx context.Context) error {
 	for {
 		h, err := w.Manager.Observe(ctx)
 		if err == nil && h.Ready {
+			w.change(func(d *api.DesiredService) { d.Served = true })
 			return nil
 		}
 		select {

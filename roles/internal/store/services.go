@@ -25,10 +25,11 @@ type Service struct {
 	Remove      []string // instances that should go first
 	Retry       int
 	Deleting    bool
+	Served      bool // it was RUNNING once, so what its volumes hold is somebody's
 }
 
 const serviceColumns = `s.application, s.id, s.name, s.kind, s.state, s.desired, s.reason, s.cloud, s.parts, s.settings, s.version, s.previous,
-	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, s.bind, a.owner,
+	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, s.bind, s.served, a.owner,
 	(SELECT json_group_array(url) FROM (SELECT url FROM site WHERE application = s.application AND service = s.id AND url <> '' ORDER BY automatic, length(name), name))`
 
 func scanService(r *sql.Rows) (Service, error) {
@@ -37,7 +38,7 @@ func scanService(r *sql.Rows) (Service, error) {
 	var parts, settings, urls, remove, environment, bind, sites string
 	err := r.Scan(&s.Application, &s.ID, &s.Name, &s.Kind, &s.State, &s.Desired, &s.Reason, &s.Cloud, &parts, &settings, &s.Version, &s.Previous,
 		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting,
-		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.OwnerID, &sites)
+		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.Served, &s.OwnerID, &sites)
 	if err != nil {
 		return s, err
 	}
@@ -166,8 +167,8 @@ func (t *Tx) MoveService(ctx context.Context, s *Service, next api.State, reason
 		}
 	}
 	t.touched[serviceKey{s.Application, s.ID}] = true
-	n, err := t.exec(ctx, `UPDATE service SET state = ?, reason = ?, since = CASE WHEN state = ? THEN since ELSE ? END WHERE application = ? AND id = ? AND state = ?`,
-		next, reason, next, micros(t.now), s.Application, s.ID, s.State)
+	n, err := t.exec(ctx, `UPDATE service SET state = ?, reason = ?, since = CASE WHEN state = ? THEN since ELSE ? END, served = served OR ? WHERE application = ? AND id = ? AND state = ?`,
+		next, reason, next, micros(t.now), next == api.Running, s.Application, s.ID, s.State)
 	if err != nil {
 		return err
 	}
@@ -177,6 +178,7 @@ func (t *Tx) MoveService(ctx context.Context, s *Service, next api.State, reason
 	if s.State != next {
 		s.Since = t.now
 	}
+	s.Served = s.Served || next == api.Running
 	s.State, s.Reason = next, reason
 	if err := t.change(ctx, s.Application, s.ID, next, reason); err != nil {
 		return err

@@ -4,6 +4,9 @@ ALTER TABLE operation ADD COLUMN beside INTEGER NOT NULL DEFAULT 0; -- others ma
 DROP INDEX operation_active;
 CREATE UNIQUE INDEX operation_active ON operation (application, service, beside) WHERE state IN ('pending', 'running');
 
+ALTER TABLE service ADD COLUMN served INTEGER NOT NULL DEFAULT 0; -- it was RUNNING once, so what its volumes hold is somebody's
+UPDATE service SET served = 1 WHERE state NOT IN ('INIT', 'PROLOGUE');
+
 -- Volumes outlive instances; rows outlive their service until the cloud has deleted them.
 CREATE TABLE volume (
 	id          TEXT PRIMARY KEY,
