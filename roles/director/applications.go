@@ -145,7 +145,13 @@ func (d *Director) renameApplication(ctx context.Context, in *struct {
 	return d.shown(a), err
 }
 
-func (d *Director) deleteApplication(ctx context.Context, in *ApplicationPath) (api.Operation, error) {
+func (d *Director) deleteApplication(ctx context.Context, in *struct {
+	ApplicationPath
+	Backup bool `query:"backup" doc:"take last backups first, and delete nothing if one fails"`
+}) (api.Operation, error) {
+	if in.Backup {
+		return d.onApplication(ctx, in.App, d.retireApplicationOrder)
+	}
 	return d.onApplication(ctx, in.App, d.deleteApplicationOrder)
 }
 

@@ -81,3 +81,74 @@ func (d *Director) untilGone(ctx context.Context, application, service int64) er
 		}
 	}
 }
+
+// retireApplicationOrder deletes an application after a last backup of each
+// service that can have one and has served.
+func (d *Director) retireApplicationOrder(application int64) order {
+	return order{kind: applicationRetire, title: "back up and delete application", application: application,
+		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
+			list, err := t.Services(ctx, store.Selection{Application: a.ID})
+			for _, s := range list {
+				if _, not := d.backedUp(*a, s, "back up"); not == nil && s.Served && err == nil {
+					err = d.canStream(*a, s, "back up")
+				}
+			}
+			return false, err
+		}}
+}
+
+// runRetireApplication deletes nothing before all backups are complete. Those
+// that an earlier run has taken are found by the operation's id.
+func (d *Director) runRetireApplication(ctx context.Context, run *operation.Run, o store.Operation) error {
+	a, err := d.store.ApplicationByID(ctx, o.Application)
+	if err != nil {
+		return err
+	}
+	if a.Desired == api.GoalStarted {
+		list, err := d.store.View.Services(ctx, store.Selection{Application: a.ID})
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			if _, not := d.backedUp(a, s, "back up"); not != nil || !s.Served {
+				continue
+			}
+			if err := d.lastBackup(ctx, run, o, a, s); err != nil {
+				return err
+			}
+		}
+		err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+			if a, err = t.ApplicationByID(ctx, o.Application); err != nil {
+				return err
+			}
+			return d.beginStop(ctx, t, &a, "deletion was asked for")
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return d.runDelete(ctx, run, a)
+}
+
+func (d *Director) lastBackup(ctx context.Context, run *operation.Run, o store.Operation, a store.Application, s store.Service) error {
+	rows, err := d.store.ServiceBackups(ctx, a.ID, s.ID)
+	if err != nil {
+		return err
+	}
+	r := backupRequest{Why: backupLast}
+	for _, b := range rows {
+		if b.Operation == o.ID && b.State != api.BackupBroken {
+			r.Backup = b.ID
+		}
+	}
+	if r.Backup == "" {
+		r.Backup = api.NewID(16)
+		row := backupRow(a, s, r, d.c.Now())
+		row.Operation = o.ID
+		if err := d.write(ctx, func(ctx context.Context, t *store.Tx) error { return t.InsertBackup(ctx, row) }); err != nil {
+			return err
+		}
+	}
+	o.Service = s.ID
+	return d.takeBackup(ctx, run, o, r)
+}

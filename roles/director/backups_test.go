@@ -396,6 +396,30 @@ func TestDeleteWithALastBackup(t *testing.T) {
 	}
 }
 
+func TestDeleteApplicationWithLastBackups(t *testing.T) {
+	h, v := newVesselHouse(t)
+	h.admin.running("shop")
+	v.set(func() { v.fail["backup"] = errors.New("the disk broke") })
+	if o := h.admin.finish("DELETE", "/applications/shop?backup=true", nil); o.State != api.OperationFailed {
+		t.Fatalf("deleted without a backup: %s", o.State)
+	}
+	if s := h.admin.service(testService); s.Desired != api.GoalStarted || s.State != api.Running {
+		t.Fatalf("after that the service is wanted %s and %s", s.Desired, s.State)
+	}
+	v.set(func() { v.fail["backup"] = nil })
+	h.admin.done("DELETE", "/applications/shop?backup=true", nil)
+	h.admin.refused("GET", "/applications/shop", nil, api.CodeNotFound)
+	ready := 0
+	for _, b := range h.admin.backups("/backups") {
+		if b.State == api.BackupReady && b.Why == backupLast && b.ServiceName == "test" {
+			ready++
+		}
+	}
+	if ready != 1 {
+		t.Errorf("%d last backups are kept, want 1: %+v", ready, h.admin.backups("/backups"))
+	}
+}
+
 func TestApplicationGoesWhileItIsBackedUp(t *testing.T) {
 	h, v := newVesselHouse(t)
 	h.admin.running("shop")

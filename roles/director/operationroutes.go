@@ -169,6 +169,8 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		return d.stopApplicationOrder(o.Application), nil
 	case applicationDelete:
 		return d.deleteApplicationOrder(o.Application), nil
+	case applicationRetire:
+		return d.retireApplicationOrder(o.Application), nil
 	case serviceStart:
 		var b api.Start
 		err := read(&b)

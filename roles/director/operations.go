@@ -17,6 +17,7 @@ const (
 	applicationStart  = "application.start"
 	applicationStop   = "application.stop"
 	applicationDelete = "application.delete"
+	applicationRetire = "application.retire" // last backups, then deletion
 
 	applicationManifest = "application.manifest"
 
@@ -40,7 +41,7 @@ const (
 
 // limits of whole operations. The first start of a kind builds its image.
 var operationLimits = map[string]time.Duration{
-	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, applicationManifest: 2 * time.Hour, instanceReplace: 10 * time.Minute,
+	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, applicationRetire: 2 * copying, applicationManifest: 2 * time.Hour, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
 	serviceSecret: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,
@@ -152,7 +153,7 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 			return row, err
 		}
 	}
-	if o.kind == serviceDelete || o.kind == serviceRetire || o.kind == applicationDelete { // whoever asked shall see what went with it
+	if o.kind == serviceDelete || o.kind == serviceRetire || o.kind == applicationDelete || o.kind == applicationRetire { // whoever asked shall see what went with it
 		names, err := doomed(ctx, t, o.application, o.service)
 		if err != nil {
 			return row, err

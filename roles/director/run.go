@@ -99,7 +99,7 @@ func (d *Director) carriers() map[string]func(context.Context, *operation.Run, s
 	return map[string]func(context.Context, *operation.Run, store.Operation) error{
 		serviceStream: d.carryStream, applicationManifest: d.carryManifest,
 		serviceVolume: d.runVolume,
-		serviceBackup: d.runBackup, serviceVerify: d.runVerify, serviceRestore: d.runRestore, serviceRetire: d.runRetire,
+		serviceBackup: d.runBackup, serviceVerify: d.runVerify, serviceRestore: d.runRestore, serviceRetire: d.runRetire, applicationRetire: d.runRetireApplication,
 	}
 }
 
@@ -319,6 +319,9 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 		return err
 	}
 	t.Bump(a.ID)
+	if o.State != api.OperationDone && o.Kind == applicationRetire && a.Desired == api.GoalStarted {
+		return t.Tell(ctx, a.ID, 0) // nothing was taken away yet
+	}
 	if o.State != api.OperationDone {
 		next, reason := api.Failed, "failed: "+o.Title
 		if o.Error != nil {
@@ -343,7 +346,7 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 			return err
 		}
 		return t.MoveApplication(ctx, &a, api.Running, "its manager answers")
-	case applicationDelete:
+	case applicationDelete, applicationRetire:
 		return d.removeApplication(ctx, t, a)
 	}
 	if err := d.moveServices(ctx, t, a.ID, api.Stopped, "the application was stopped", func(s store.Service) bool { return s.State != api.Init }); err != nil {
