@@ -58,6 +58,12 @@ func (s *service) offer(values map[string]string) {
 			return
 		}
 	}
+	// A service that is only being looked at for the first time may have nothing
+	// to say yet.
+	if len(told) == 0 && !s.offers.heard && s.desired.Service.Desired == api.GoalStarted && now.Sub(s.m.began) < offersAwaited {
+		s.mu.Unlock()
+		return
+	}
 	changed := !s.offers.heard || !maps.Equal(told, s.offers.values)
 	s.offers = offers{values: told, heard: true}
 	s.mu.Unlock()
