@@ -132,7 +132,7 @@ func (m *manager) begin(ctx context.Context, c cluster, all []seen) (problem str
 	}
 	m.host.Log().Info("a node begins the cluster", "node", first.ID, "live", first.Live, "fresh", first.Fresh, "history", at[first.ID].History, "number", at[first.ID].Number)
 	if first.Live {
-		return "", m.host.Call(ctx, first.ID, "promote", nil, nil)
+		return "", m.promote(ctx, c, first.ID)
 	}
 	// Nodes that run without quorum must not get it back by themselves meanwhile.
 	err = m.each(c.all(), func(i api.Instance) error {
@@ -152,6 +152,28 @@ func (m *manager) begin(ctx context.Context, c cluster, all []seen) (problem str
 	m.force = false
 	m.mu.Unlock()
 	return "", nil
+}
+
+// promote gives quorum to a node that runs. Galera drops the order in silence
+// while the node just forms another group, so it is repeated.
+func (m *manager) promote(ctx context.Context, c cluster, id string) error {
+	const tries, patience = 10, 3 * time.Second
+	for range tries {
+		if err := m.host.Call(ctx, id, "promote", nil, nil); err != nil {
+			return err
+		}
+		for end := time.Now().Add(patience); time.Now().Before(end); {
+			if primary(m.look(ctx, c.all())) {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	return nil // waitPrimary says what is wrong
 }
 
 // positions asks how far the data of each node is: those that run know, others
