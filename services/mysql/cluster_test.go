@@ -239,7 +239,7 @@ func TestCluster(t *testing.T) {
 	must(t, w.Scale(ctx, map[string]int{database: 1, balancer: 1}))
 	step("one node")
 	must(t, l.waitMore(ctx, 5))
-	if _, after, _ := l.state(); after > before+1 { // one connection may have been on the node that left
+	if _, after, _ := l.state(); after > before+3 { // the connection that was on the node that left, and its first tries again
 		t.Errorf("%d writes failed while a node left: %v", after-before, l.why)
 	}
 	l.stop()
