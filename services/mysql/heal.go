@@ -131,18 +131,24 @@ func (m *manager) begin(ctx context.Context, c cluster, all []seen) (problem str
 		return problem, nil
 	}
 	m.host.Log().Info("a node begins the cluster", "node", first.ID, "live", first.Live, "fresh", first.Fresh, "history", at[first.ID].History, "number", at[first.ID].Number)
-	if first.Live {
-		return "", m.promote(ctx, c, first.ID)
-	}
-	// Nodes that run without quorum must not get it back by themselves meanwhile.
+	// The others must not have a say: those that wait for data are members of
+	// the group, too, and none of them can give it quorum.
 	err = m.each(c.all(), func(i api.Instance) error {
-		if i.ID == first.ID || !slices.ContainsFunc(all, func(s seen) bool { return s.ID == i.ID && s.State.Answers }) {
+		if i.ID == first.ID {
 			return nil
 		}
 		return m.host.Call(ctx, i.ID, "leave", nil, nil)
 	})
 	if err != nil {
 		return "", err
+	}
+	if first.Live {
+		if m.promote(ctx, c, first.ID) {
+			return "", nil
+		}
+		if err := m.host.Call(ctx, first.ID, "leave", nil, nil); err != nil {
+			return "", err
+		}
 	}
 	m.host.Step("begin the cluster on " + first.ID)
 	if err := m.host.Call(ctx, first.ID, "begin", beginArgs{Fresh: first.Fresh}, nil); err != nil {
@@ -154,26 +160,21 @@ func (m *manager) begin(ctx context.Context, c cluster, all []seen) (problem str
 	return "", nil
 }
 
-// promote gives quorum to a node that runs. Galera drops the order in silence
-// while the node just forms another group, so it is repeated.
-func (m *manager) promote(ctx context.Context, c cluster, id string) error {
-	const tries, patience = 10, 3 * time.Second
+// promote gives quorum to a node that runs, if it can be. Galera drops or
+// refuses the order while the node just forms another group, so it is repeated.
+func (m *manager) promote(ctx context.Context, c cluster, id string) bool {
+	const tries, patience = 3, 2 * time.Second
 	for range tries {
 		if err := m.host.Call(ctx, id, "promote", nil, nil); err != nil {
-			return err
+			m.host.Log().Warn("a node was not given quorum", "node", id, "error", err)
 		}
-		for end := time.Now().Add(patience); time.Now().Before(end); {
+		for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) { // a poll, bounded by both
 			if primary(m.look(ctx, c.all())) {
-				return nil
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(100 * time.Millisecond):
+				return true
 			}
 		}
 	}
-	return nil // waitPrimary says what is wrong
+	return false
 }
 
 // positions asks how far the data of each node is: those that run know, others
