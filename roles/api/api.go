@@ -13,7 +13,8 @@ import (
 type Application struct {
 	ID      int64     `json:"id"`
 	Name    string    `json:"name"`
-	Owner   string    `json:"owner"` // user name
+	Owner   string    `json:"owner"`  // user name
+	Access  Access    `json:"access"` // what the asker is to it
 	State   State     `json:"state"`
 	Desired Goal      `json:"desired"`          // started or stopped
 	Cloud   string    `json:"cloud"`            // where its manager runs
@@ -24,6 +25,17 @@ type Application struct {
 	Services  []Service `json:"services,omitempty"`
 	Operation string    `json:"operation,omitempty"` // id of the operation under way
 }
+
+// Access is what a user is to an application. Each includes those before.
+type Access string
+
+// What a user can be to an application. An administrator of the installation
+// is an owner of everything.
+const (
+	AccessViewer    Access = "viewer"    // sees everything but secrets
+	AccessDeveloper Access = "developer" // changes what runs: code, settings, scale, data
+	AccessOwner     Access = "owner"     // also people, deletion and money
+)
 
 // Goal is what a user asked an application or service to be.
 type Goal string

@@ -116,7 +116,9 @@ func (d *Director) endStrayBackups(ctx context.Context, all []store.Backup) erro
 	}
 	for _, b := range all {
 		if b.State != api.BackupTaking || d.c.Now().Sub(b.Taken) < strayBackup ||
-			slices.ContainsFunc(active, func(o store.Operation) bool { return o.ID == b.Operation || bytes.Contains(o.Request, []byte(`"`+b.ID+`"`)) }) {
+			slices.ContainsFunc(active, func(o store.Operation) bool {
+				return o.ID == b.Operation || bytes.Contains(o.Request, []byte(`"`+b.ID+`"`))
+			}) {
 			continue
 		}
 		d.noBackup(ctx, b.ID, errors.New("it was broken off"))

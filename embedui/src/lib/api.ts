@@ -13,6 +13,8 @@ export interface Application {
   id: number;
   name: string;
   owner: string;
+  /** what the asker is to it */
+  access: 'viewer' | 'developer' | 'owner';
   state: State;
   desired: Goal;
   cloud: string;

@@ -19,15 +19,29 @@ type Needs string
 
 // The permissions.
 const (
-	Public  Needs = "public"
-	User    Needs = "user"    // a signed-in user, for what is theirs
-	Admin   Needs = "admin"   // a signed-in administrator
-	Manager Needs = "manager" // mTLS, for its own application
-	Agent   Needs = "agent"   // mTLS
-	AnyRole Needs = "role"    // mTLS, manager or agent
+	Public Needs = "public"
+	User   Needs = "user" // a signed-in user, for what is theirs
+	// Viewer, Developer and Owner are what a signed-in user must at least be to
+	// the application that the path names, or that the thing it names belongs to.
+	Viewer    Needs = "viewer"
+	Developer Needs = "developer"
+	Owner     Needs = "owner"
+	Admin     Needs = "admin"   // a signed-in administrator
+	Manager   Needs = "manager" // mTLS, for its own application
+	Agent     Needs = "agent"   // mTLS
+	AnyRole   Needs = "role"    // mTLS, manager or agent
 	// Renewing is AnyRole with a certificate that may have just ended.
 	Renewing Needs = "renewing"
 )
+
+// person reports whether a signed-in user is meant.
+func (n Needs) person() bool {
+	switch n { //nolint:exhaustive // the others are machines, or anybody
+	case User, Viewer, Developer, Owner, Admin:
+		return true
+	}
+	return false
+}
 
 // Route is one line of the table: what it is called, who may use it and how
 // long it may take.
@@ -224,7 +238,7 @@ func (r Route) operation() huma.Operation {
 		op.Tags = []string{tag}
 	}
 	switch r.Needs {
-	case User, Admin:
+	case User, Viewer, Developer, Owner, Admin:
 		op.Security = []map[string][]string{{"session": {}}, {"token": {}}, {"password": {}}}
 	case Manager, Agent, AnyRole, Renewing:
 		op.Security = []map[string][]string{{"certificate": {}}}
@@ -235,7 +249,7 @@ func (r Route) operation() huma.Operation {
 	if r.raw {
 		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}}}
 	}
-	if r.Method == http.MethodPost && r.Needs == User {
+	if r.Method == http.MethodPost && r.Needs.person() {
 		most := 64
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header",
 			Description: "the same key by the same user answers the same operation", Schema: &huma.Schema{Type: "string", MaxLength: &most}})
