@@ -56,15 +56,15 @@ type Service struct {
 	Desired     Goal            `json:"desired"`
 	Reason      string          `json:"reason"`
 	Cloud       string          `json:"cloud"`
-	Parts       map[string]int  `json:"parts"`               // wanted count of each part
-	Settings    json.RawMessage `json:"settings"`            // the kind's settings, complete, without secrets
-	Version     string          `json:"version,omitempty"`   // wanted code version
-	AutoDeploy  bool            `json:"auto_deploy"`         // a push activates the version it makes
-	Keep        int             `json:"keep_versions"`       // newest code versions that are kept, 0: all
-	Bind        []string        `json:"bind"`                // names of the siblings whose offers it gets; "*": all
-	Serving     string          `json:"serving,omitempty"`   // code version that was observed to serve
-	URLs        []string        `json:"urls"`                // where people reach it now
-	Operation   string          `json:"operation,omitempty"` // id of the operation under way
+	Parts       map[string]int  `json:"parts"`                    // wanted count of each part
+	Settings    json.RawMessage `json:"settings" schema:"object"` // the kind's settings, complete, without secrets
+	Version     string          `json:"version,omitempty"`        // wanted code version
+	AutoDeploy  bool            `json:"auto_deploy"`              // a push activates the version it makes
+	Keep        int             `json:"keep_versions"`            // newest code versions that are kept, 0: all
+	Bind        []string        `json:"bind"`                     // names of the siblings whose offers it gets; "*": all
+	Serving     string          `json:"serving,omitempty"`        // code version that was observed to serve
+	URLs        []string        `json:"urls"`                     // where people reach it now
+	Operation   string          `json:"operation,omitempty"`      // id of the operation under way
 	Created     time.Time       `json:"created"`
 	Since       time.Time       `json:"since"` // when State began
 	Instances   []Instance      `json:"instances,omitempty"`

@@ -88,7 +88,7 @@ type Difference struct {
 // FileChange is one file that differs.
 type FileChange struct {
 	Path   string `json:"path"`
-	Change string `json:"change"` // added, removed, changed
+	Change string `json:"change" enum:"added,removed,changed"`
 	Before int64  `json:"before"` // bytes
 	After  int64  `json:"after"`
 }

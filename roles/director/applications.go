@@ -3,7 +3,6 @@ package director
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"strconv"
 
 	"nutshell/roles/api"
@@ -102,7 +101,7 @@ func (d *Director) getApplication(ctx context.Context, in *ApplicationPath) (htt
 	if err != nil {
 		return nil, err
 	}
-	out, err := json.Marshal(d.shown(a))
+	out, err := api.Encode(d.shown(a))
 	if err != nil || len(services) == len("[]") {
 		return out, err
 	}

@@ -100,7 +100,8 @@ func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, 
 		}
 	case *Events:
 		r.register = func(s *Server, r Route, op huma.Operation) {
-			op.Responses = map[string]*huma.Response{"200": {Description: "server-sent events", Content: map[string]*huma.MediaType{"text/event-stream": {}}}}
+			event := s.api.OpenAPI().Components.Schemas.Schema(typeOf[api.Event](), true, "Event") // the data of each
+			op.Responses = map[string]*huma.Response{"200": {Description: "server-sent events", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: event}}}}
 			huma.Register(s.api, op, func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
 				out, err := h(ctx, in)
 				if err := s.finish(ctx, r, err); err != nil {

@@ -82,7 +82,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.describeErrors()
 	var err error
-	if s.spec, err = json.Marshal(s.api.OpenAPI()); err != nil {
+	if s.spec, err = s.document(); err != nil {
 		return nil, fmt.Errorf("httpapi: OpenAPI: %w", err)
 	}
 	s.echo.GET(Prefix+"/openapi.json", func(c echo.Context) error {
@@ -123,9 +123,11 @@ func CheckRoutes(routes []Route) error {
 func (s *Server) humaConfig() huma.Config {
 	jsonFormat := huma.Format{
 		Marshal: func(w io.Writer, v any) error {
-			e := json.NewEncoder(w)
-			e.SetEscapeHTML(false)
-			return e.Encode(v)
+			b, err := api.Encode(v)
+			if err == nil {
+				_, err = w.Write(append(b, '\n'))
+			}
+			return err
 		},
 		Unmarshal: json.Unmarshal,
 	}

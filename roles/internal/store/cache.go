@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -200,7 +199,7 @@ func (s *Store) ServicesJSON(ctx context.Context, c Selection, change func(*api.
 		}
 		if row.json == nil {
 			var err error
-			if row.json, err = sent(row.Service.Service); err != nil {
+			if row.json, err = api.Encode(row.Service.Service); err != nil {
 				return err
 			}
 		}
@@ -210,20 +209,10 @@ func (s *Store) ServicesJSON(ctx context.Context, c Selection, change func(*api.
 			b.Write(row.json)
 			return nil
 		}
-		other, err := sent(one)
+		other, err := api.Encode(one)
 		b.Write(other)
 		return err
 	})
 	b.WriteByte(']')
 	return b.Bytes(), err
-}
-
-// sent encodes a service for the wire, without the escapes that only browsers
-// of the nineties needed.
-func sent(s api.Service) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(s)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }

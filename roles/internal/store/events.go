@@ -15,9 +15,13 @@ const keepEvents = 10000
 
 // event stores an event in the transaction of the change that it tells of.
 func (t *Tx) event(ctx context.Context, typ string, owner, application, service int64, object string, data any) error {
+	sent, err := api.Encode(data)
+	if err != nil {
+		return storeError(err)
+	}
 	var id int64
-	err := t.tx.QueryRowContext(ctx, `INSERT INTO event (time, type, owner, application, service, object, data) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-		micros(t.now), typ, owner, application, service, object, text(data)).Scan(&id)
+	err = t.tx.QueryRowContext(ctx, `INSERT INTO event (time, type, owner, application, service, object, data) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		micros(t.now), typ, owner, application, service, object, string(sent)).Scan(&id)
 	if err == nil && id%500 == 0 {
 		_, err = t.exec(ctx, `DELETE FROM event WHERE id <= ?`, id-keepEvents)
 	}

@@ -1,0 +1,880 @@
+// Code generated from openapi.json by `npm run types`. DO NOT EDIT.
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type paths = Record<string, never>;
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        Account: {
+            /** Format: int64 */
+            credit: number;
+            enforced: boolean;
+            /** Format: date-time */
+            exhausted?: string;
+            /** Format: int64 */
+            held: number;
+            /** Format: int64 */
+            per_hour: number;
+            quota: components["schemas"]["Quota"];
+            used: components["schemas"]["Quota"];
+            user: string;
+        };
+        Act: {
+            args?: {
+                [key: string]: string;
+            };
+        };
+        Action: {
+            gives?: string;
+            name: string;
+            params: components["schemas"]["Parameter"][];
+            reads: boolean;
+            secret?: string;
+            summary: string;
+            takes?: string;
+            title: string;
+        };
+        Activate: {
+            version: string;
+        };
+        ActResult: {
+            result?: Json;
+            text: string;
+        };
+        AddKey: {
+            name?: string;
+            text: string;
+        };
+        AddSite: {
+            certificate?: string;
+            chain?: string;
+            key?: string;
+            name: string;
+        };
+        AgentStatus: {
+            /** Format: date-time */
+            booted: string;
+            figures: components["schemas"]["Figures"];
+            instance: string;
+            kind?: Json;
+            logs: components["schemas"]["Log"][];
+            problem?: string;
+            processes: components["schemas"]["Process"][];
+            ready: boolean;
+        };
+        Application: {
+            /** @enum {string} */
+            access: "viewer" | "developer" | "owner";
+            cloud: string;
+            /** Format: date-time */
+            created: string;
+            /** @enum {string} */
+            desired: "started" | "stopped";
+            /** Format: int64 */
+            id: number;
+            manager?: components["schemas"]["Instance"];
+            name: string;
+            operation?: string;
+            owner: string;
+            reason: string;
+            services?: components["schemas"]["Service"][];
+            /** @enum {string} */
+            state: "INIT" | "PROLOGUE" | "RUNNING" | "ADAPTING" | "EPILOGUE" | "STOPPED" | "ERROR";
+        };
+        AttachVolume: {
+            instance: string;
+        };
+        AuditEntry: {
+            action: string;
+            actor: string;
+            from: string;
+            /** Format: int64 */
+            id: number;
+            object: string;
+            result: string;
+            /** Format: date-time */
+            time: string;
+        };
+        Backup: {
+            /** Format: int64 */
+            application: number;
+            application_name: string;
+            /** Format: int64 */
+            bytes: number;
+            finding?: string;
+            id: string;
+            kind: string;
+            operation?: string;
+            position?: string;
+            problem?: string;
+            /** Format: int64 */
+            service: number;
+            service_name: string;
+            /** @enum {string} */
+            state: "taking" | "ready" | "error";
+            /** Format: date-time */
+            taken: string;
+            /** Format: date-time */
+            until?: string;
+            /** Format: date-time */
+            verified?: string;
+            why: string;
+        };
+        Binding: {
+            kind: string;
+            service: string;
+            values: {
+                [key: string]: string;
+            };
+        };
+        Bindings: {
+            gets: components["schemas"]["Binding"][];
+            offers: components["schemas"]["Binding"];
+            variables: components["schemas"]["Variable"][];
+        };
+        Change: {
+            reason: string;
+            /** @enum {string} */
+            state: "INIT" | "PROLOGUE" | "RUNNING" | "ADAPTING" | "EPILOGUE" | "STOPPED" | "ERROR";
+            /** Format: date-time */
+            time: string;
+        };
+        ChangeEnvironment: {
+            set?: components["schemas"]["Variable"][];
+            unset?: string[];
+        };
+        ChangeService: {
+            auto_deploy?: boolean;
+            bind?: string[];
+            /** Format: int64 */
+            keep_versions?: number;
+            name?: string;
+        };
+        ChangeUser: {
+            /** Format: int64 */
+            add_credit?: number;
+            admin?: boolean;
+            affiliation?: string;
+            current?: string;
+            email?: string;
+            first_name?: string;
+            last_name?: string;
+            password?: string;
+        };
+        ChangeVolume: {
+            /** Format: int64 */
+            bytes?: number;
+        };
+        Cloud: {
+            default: boolean;
+            driver: string;
+            /** Format: int64 */
+            instances: number;
+            name: string;
+            problem?: string;
+            ready: boolean;
+        };
+        CodeRules: {
+            accepts: boolean;
+            help: string;
+        };
+        CodeVersion: {
+            by: string;
+            /** Format: int64 */
+            bytes: number;
+            /** Format: date-time */
+            created: string;
+            current: boolean;
+            description: string;
+            filename: string;
+            /** Format: int64 */
+            files: number;
+            format: string;
+            id: string;
+            sha256: string;
+            strip: string;
+        };
+        CreateApplication: {
+            cloud?: string;
+            name: string;
+        };
+        CreateBackup: {
+            verify?: boolean;
+        };
+        CreateService: {
+            cloud?: string;
+            kind: string;
+            name?: string;
+        };
+        CreateSnapshot: {
+            name?: string;
+        };
+        CreateToken: {
+            /** Format: int64 */
+            days?: number;
+            name: string;
+            scope?: string;
+        };
+        CreateUser: {
+            admin?: boolean;
+            affiliation?: string;
+            /** Format: int64 */
+            credit?: number;
+            email: string;
+            first_name?: string;
+            last_name?: string;
+            name: string;
+            password: string;
+        };
+        CreateVolume: {
+            /** Format: int64 */
+            bytes: number;
+            instance?: string;
+            name: string;
+        };
+        Desired: {
+            application: components["schemas"]["Application"];
+            /** Format: int64 */
+            revision: number;
+            services: components["schemas"]["DesiredService"][];
+        };
+        DesiredService: {
+            code?: components["schemas"]["CodeVersion"];
+            deleting?: boolean;
+            environment?: components["schemas"]["Variable"][];
+            front?: string[];
+            instances: components["schemas"]["Instance"][];
+            operation?: components["schemas"]["Operation"];
+            previous?: components["schemas"]["CodeVersion"];
+            remove?: string[];
+            /** Format: int64 */
+            retry: number;
+            script?: string;
+            secrets?: {
+                [key: string]: string;
+            };
+            served?: boolean;
+            service: components["schemas"]["Service"];
+            volumes?: components["schemas"]["Volume"][];
+        };
+        Difference: {
+            files: components["schemas"]["FileChange"][];
+            from: string;
+            /** Format: int64 */
+            omitted: number;
+            /** Format: int64 */
+            same: number;
+            to: string;
+        };
+        Edge: {
+            acme: boolean;
+            domain: string;
+            fallback?: string;
+            /** Format: int64 */
+            http: number;
+            /** Format: int64 */
+            https: number;
+            on: boolean;
+        };
+        Enrol: {
+            csr: string;
+            secret: string;
+        };
+        Enrolled: {
+            chain: string;
+            /** Format: date-time */
+            expires: string;
+            identity: string;
+            /** Format: date-time */
+            now: string;
+        };
+        Error: {
+            /** @enum {string} */
+            code: "invalid" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
+            fields?: string[];
+            hint?: string;
+            log_tail?: string[];
+            message: string;
+            object?: string;
+            op?: string;
+            related?: string;
+        };
+        Event: {
+            /** Format: int64 */
+            application: number;
+            data: Json;
+            /** Format: int64 */
+            id: number;
+            object: string;
+            /** Format: int64 */
+            service: number;
+            /** Format: date-time */
+            time: string;
+            type: string;
+        };
+        Figures: {
+            /** Format: date-time */
+            at: string;
+            /** Format: double */
+            cpu_percent: number;
+            /** Format: int64 */
+            disk_bytes: number;
+            /** Format: int64 */
+            memory_bytes: number;
+            /** Format: int64 */
+            memory_limit: number;
+            /** Format: int64 */
+            processes: number;
+        };
+        File: {
+            /** Format: int64 */
+            bytes: number;
+            link?: string;
+            mode: string;
+            path: string;
+            sha256?: string;
+        };
+        FileChange: {
+            /** Format: int64 */
+            after: number;
+            /** Format: int64 */
+            before: number;
+            /** @enum {string} */
+            change: "added" | "removed" | "changed";
+            path: string;
+        };
+        Folder: {
+            found: string;
+            names: string[];
+            /** Format: int64 */
+            service: number;
+            version: string;
+        };
+        Grant: {
+            /** Format: int64 */
+            amount: number;
+            reason?: string;
+        };
+        Graph: {
+            id: string;
+            series: components["schemas"]["Series"][];
+            /** Format: date-time */
+            since: string;
+            /** Format: int64 */
+            step: number;
+            title: string;
+            unit: string;
+            /** Format: date-time */
+            until: string;
+        };
+        Healthy: {
+            status: string;
+        };
+        Instance: {
+            address: string;
+            /** Format: int64 */
+            application: number;
+            cloud: string;
+            /** Format: date-time */
+            created: string;
+            figures?: components["schemas"]["Figures"];
+            id: string;
+            parts: string[];
+            reason?: string;
+            /** Format: int64 */
+            service: number;
+            /** @enum {string} */
+            state: "asked" | "booting" | "ready" | "lost" | "leaving";
+            weights?: {
+                [key: string]: number;
+            };
+        };
+        InstanceReport: {
+            figures?: components["schemas"]["Figures"];
+            id: string;
+            parts: string[];
+            reason?: string;
+            /** @enum {string} */
+            state: "asked" | "booting" | "ready" | "lost" | "leaving";
+        };
+        Key: {
+            /** Format: date-time */
+            created: string;
+            fingerprint: string;
+            id: string;
+            name: string;
+            type: string;
+            /** Format: date-time */
+            used?: string;
+        };
+        Kind: {
+            actions: components["schemas"]["Action"][];
+            backups: boolean;
+            code: components["schemas"]["CodeRules"];
+            name: string;
+            offers: components["schemas"]["Offer"][];
+            packages: string[];
+            parts: components["schemas"]["Part"][];
+            secrets: components["schemas"]["Secret"][];
+            settings: components["schemas"]["Setting"][];
+            summary: string;
+            title: string;
+            volumes: boolean;
+        };
+        LaunchEntry: {
+            id: string;
+            parts: string[];
+        };
+        LaunchRequest: {
+            instances: components["schemas"]["LaunchEntry"][];
+            /** Format: int64 */
+            service: number;
+        };
+        LaunchResult: {
+            error?: components["schemas"]["Error"];
+            instances: components["schemas"]["Instance"][];
+        };
+        LedgerEntry: {
+            actor: string;
+            /** Format: int64 */
+            amount: number;
+            /** Format: int64 */
+            application?: number;
+            /** Format: int64 */
+            balance: number;
+            /** Format: int64 */
+            id: number;
+            instance?: string;
+            kind: string;
+            reason: string;
+            /** Format: int64 */
+            service?: number;
+            /** Format: date-time */
+            time: string;
+        };
+        Log: {
+            /** Format: int64 */
+            bytes: number;
+            description: string;
+            name: string;
+        };
+        ManifestCheck: {
+            application: string;
+            /** Format: int64 */
+            credits: number;
+            missing: string[];
+            notes: string[];
+            services: components["schemas"]["ManifestService"][];
+        };
+        ManifestService: {
+            kind: string;
+            name: string;
+            parts: {
+                [key: string]: number;
+            };
+            started: boolean;
+        };
+        Measured: {
+            /** Format: date-time */
+            at: string;
+            instance: string;
+            parts: string[];
+            samples: components["schemas"]["Sample"][];
+            /** Format: int64 */
+            service: number;
+        };
+        NewToken: {
+            secret: string;
+            token: components["schemas"]["Token"];
+        };
+        Offer: {
+            help: string;
+            name: string;
+            secret: boolean;
+        };
+        Operation: {
+            actor: string;
+            /** Format: int64 */
+            application: number;
+            cancellable: boolean;
+            cancelling?: boolean;
+            /** Format: date-time */
+            created: string;
+            /** Format: date-time */
+            deadline: string;
+            /** Format: date-time */
+            ended?: string;
+            error?: components["schemas"]["Error"];
+            id: string;
+            kind: string;
+            parent?: string;
+            /** Format: double */
+            progress: number;
+            request?: Json;
+            retry_of?: string;
+            /** Format: int64 */
+            service: number;
+            /** Format: date-time */
+            started?: string;
+            /** @enum {string} */
+            state: "pending" | "running" | "done" | "failed" | "cancelled";
+            steps: components["schemas"]["Step"][];
+            title: string;
+            undone?: string;
+        };
+        OperationReply: {
+            cancelling: boolean;
+        };
+        OperationReport: {
+            error?: components["schemas"]["Error"];
+            /** Format: double */
+            progress: number;
+            /** @enum {string} */
+            state: "pending" | "running" | "done" | "failed" | "cancelled";
+            steps: components["schemas"]["Step"][];
+            undone?: string;
+        };
+        Parameter: {
+            enum?: string[];
+            help: string;
+            name: string;
+            required: boolean;
+        };
+        Part: {
+            /** Format: int64 */
+            default: number;
+            fixed: boolean;
+            /** Format: int64 */
+            max: number;
+            /** Format: int64 */
+            min: number;
+            name: string;
+            ports: components["schemas"]["Port"][];
+            summary: string;
+            title: string;
+            volume?: string;
+        };
+        Port: {
+            /** Format: int64 */
+            number: number;
+            public: boolean;
+            use: string;
+        };
+        Preview: {
+            change: string[];
+            /** Format: int64 */
+            credits: number;
+            launch: string[][];
+            leave: string[];
+            parts: {
+                [key: string]: number;
+            };
+        };
+        Problem: {
+            /** @enum {string} */
+            code: "invalid" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
+            fields?: string[];
+            hint?: string;
+            log_tail?: string[];
+            message: string;
+            object?: string;
+            op?: string;
+            related?: string;
+            request?: string;
+            /** Format: int64 */
+            status: number;
+            title: string;
+        };
+        Process: {
+            message?: string;
+            name: string;
+            /** Format: int64 */
+            pid: number;
+            /** Format: int64 */
+            restarts: number;
+            /** Format: date-time */
+            since: string;
+            state: string;
+        };
+        Quota: {
+            /** Format: int64 */
+            applications: number;
+            /** Format: int64 */
+            instances: number;
+            /** Format: int64 */
+            volume_bytes: number;
+        };
+        Rename: {
+            name: string;
+        };
+        Report: {
+            instances: components["schemas"]["InstanceReport"][];
+            reason: string;
+            /** Format: int64 */
+            service: number;
+            serving: string;
+            /** @enum {string} */
+            state: "INIT" | "PROLOGUE" | "RUNNING" | "ADAPTING" | "EPILOGUE" | "STOPPED" | "ERROR";
+            urls: string[];
+        };
+        Repository: {
+            branch: string;
+            branches: string[];
+            /** Format: int64 */
+            bytes: number;
+            clone: string;
+            commit: string;
+            folders: components["schemas"]["Folder"][];
+            host_key: string;
+            /** Format: date-time */
+            pushed?: string;
+            subject: string;
+            url: string;
+        };
+        RestoreBackup: {
+            /** Format: date-time */
+            at?: string;
+            backup: string;
+            new?: string;
+        };
+        Sample: {
+            labels?: {
+                [key: string]: string;
+            };
+            name: string;
+            /** Format: double */
+            value: number;
+        };
+        Scale: {
+            add?: {
+                [key: string]: number;
+            };
+            cloud?: string;
+            remove?: string[];
+            set?: {
+                [key: string]: number;
+            };
+        };
+        Script: {
+            text: string;
+        };
+        Secret: {
+            /** Format: date-time */
+            changed?: string;
+            help: string;
+            name: string;
+            own: boolean;
+            shown: boolean;
+            title: string;
+        };
+        Series: {
+            labels?: {
+                [key: string]: string;
+            };
+            name: string;
+            points: [
+                number,
+                number
+            ][];
+        };
+        Service: {
+            /** Format: int64 */
+            application: number;
+            auto_deploy: boolean;
+            bind: string[];
+            cloud: string;
+            /** Format: date-time */
+            created: string;
+            /** @enum {string} */
+            desired: "started" | "stopped";
+            /** Format: int64 */
+            id: number;
+            instances?: components["schemas"]["Instance"][];
+            /** Format: int64 */
+            keep_versions: number;
+            kind: string;
+            name: string;
+            operation?: string;
+            parts: {
+                [key: string]: number;
+            };
+            reason: string;
+            serving?: string;
+            settings: Record<string, Json>;
+            /** Format: date-time */
+            since: string;
+            /** @enum {string} */
+            state: "INIT" | "PROLOGUE" | "RUNNING" | "ADAPTING" | "EPILOGUE" | "STOPPED" | "ERROR";
+            urls: string[];
+            version?: string;
+        };
+        Session: {
+            csrf: string;
+            user: components["schemas"]["User"];
+        };
+        SetSecret: {
+            value?: string;
+        };
+        Setting: {
+            default: Json;
+            enum?: string[];
+            help: string;
+            /** Format: int64 */
+            max?: number;
+            /** Format: int64 */
+            min?: number;
+            name: string;
+            pattern?: string;
+            restart: boolean;
+            title: string;
+            type: string;
+            unit?: string;
+        };
+        Shown: {
+            value: string;
+        };
+        SignIn: {
+            name: string;
+            password: string;
+        };
+        Site: {
+            automatic: boolean;
+            certificate: string;
+            /** Format: date-time */
+            expires?: string;
+            name: string;
+            problem?: string;
+            url: string;
+        };
+        Snapshot: {
+            /** Format: int64 */
+            bytes: number;
+            /** Format: date-time */
+            created: string;
+            name: string;
+        };
+        Start: {
+            cloud?: string;
+        };
+        StartUpload: {
+            /** Format: int64 */
+            bytes: number;
+            description?: string;
+            filename: string;
+            sha256?: string;
+            strip?: boolean;
+        };
+        Step: {
+            detail?: string;
+            /** Format: date-time */
+            ended?: string;
+            name: string;
+            /** Format: date-time */
+            started?: string;
+            /** @enum {string} */
+            state: "pending" | "running" | "done" | "failed" | "cancelled";
+        };
+        Template: {
+            /** Format: int64 */
+            credits: number;
+            kinds: string[];
+            manifest: string;
+            name: string;
+            problem?: string;
+            summary: string;
+            title: string;
+        };
+        TerminateRequest: {
+            instances: string[];
+        };
+        Token: {
+            /** Format: date-time */
+            created: string;
+            /** Format: date-time */
+            expires: string;
+            id: string;
+            name: string;
+            scope: string;
+            /** Format: date-time */
+            used?: string;
+        };
+        Upload: {
+            /** Format: int64 */
+            bytes: number;
+            /** Format: date-time */
+            expires: string;
+            filename: string;
+            id: string;
+            /** Format: int64 */
+            offset: number;
+        };
+        User: {
+            admin: boolean;
+            affiliation: string;
+            /** Format: date-time */
+            created: string;
+            /** Format: int64 */
+            credit: number;
+            email: string;
+            first_name: string;
+            /** Format: int64 */
+            id: number;
+            last_name: string;
+            name: string;
+        };
+        Variable: {
+            name: string;
+            secret?: boolean;
+            value: string;
+        };
+        Version: {
+            binary_sha256: string;
+            go: string;
+            installation: string;
+            revision: string;
+            version: string;
+        };
+        Volume: {
+            /** Format: int64 */
+            application: number;
+            /** Format: int64 */
+            bytes: number;
+            cloud: string;
+            /** Format: date-time */
+            created: string;
+            id: string;
+            instance?: string;
+            name: string;
+            part?: string;
+            reason?: string;
+            /** Format: int64 */
+            service: number;
+            /** Format: date-time */
+            since: string;
+            snapshots: components["schemas"]["Snapshot"][];
+            /** @enum {string} */
+            state: "asked" | "free" | "attached" | "leaving" | "error";
+            /** Format: int64 */
+            used: number;
+        };
+        VolumesRequest: {
+            instance: string;
+            parts: string[];
+            /** Format: int64 */
+            service: number;
+        };
+        Weights: {
+            weights: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export type operations = Record<string, never>;
