@@ -1,6 +1,14 @@
-// Figures and times as people read them.
+// Figures and times as people read them, in the reader's language.
+import { t, texts } from './text.svelte';
 
 const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+
+/** number is a figure with at most so many digits behind the point. */
+export function number(n: number, digits = 0): string {
+  return n.toLocaleString(texts.locale, { maximumFractionDigits: digits });
+}
+
+const tenths = (n: number): string => n.toLocaleString(texts.locale, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 export function bytes(n: number): string {
   let i = 0;
@@ -9,39 +17,40 @@ export function bytes(n: number): string {
     value /= 1024;
     i++;
   }
-  return `${i === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[i]}`;
-}
-
-export function count(n: number, one: string, many = one + 's'): string {
-  return `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
+  return `${i === 0 || value >= 100 ? number(Math.round(value)) : tenths(value)} ${units[i]}`;
 }
 
 /** span is a length of time, short: 3.2 s, 4 min, 2 h 10 min, 5 d. */
 export function span(ms: number): string {
   const s = Math.max(0, ms) / 1000;
-  if (s < 10) return `${s.toFixed(1)} s`;
-  if (s < 60) return `${Math.round(s)} s`;
+  if (s < 10) return t('{n} s', { n: tenths(s) });
+  if (s < 60) return t('{n} s', { n: Math.round(s) });
   const min = Math.floor(s / 60);
-  if (min < 60) return min < 10 && s % 60 >= 1 ? `${min} min ${Math.floor(s % 60)} s` : `${min} min`;
+  if (min < 60) return min < 10 && s % 60 >= 1 ? t('{min} min {s} s', { min, s: Math.floor(s % 60) }) : t('{n} min', { n: min });
   const h = Math.floor(min / 60);
-  if (h < 24) return min % 60 ? `${h} h ${min % 60} min` : `${h} h`;
+  if (h < 24) return min % 60 ? t('{h} h {min} min', { h, min: min % 60 }) : t('{n} h', { n: h });
   const d = Math.floor(h / 24);
-  return d < 10 && h % 24 ? `${d} d ${h % 24} h` : `${d} d`;
+  return d < 10 && h % 24 ? t('{d} d {h} h', { d, h: h % 24 }) : t('{n} d', { n: d });
 }
 
 /** age is how long ago something was, coarse enough not to flicker. */
 export function age(time: string, now: number): string {
   const s = Math.max(0, now - Date.parse(time)) / 1000;
-  if (s < 5) return 'just now';
-  if (s < 60) return `${Math.floor(s / 5) * 5} s ago`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ago`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
-  if (s < 86400 * 30) return `${Math.floor(s / 86400)} d ago`;
-  return new Date(time).toLocaleDateString('en', { year: 'numeric', month: 'short', day: 'numeric' });
+  if (s < 5) return t('just now');
+  if (s < 60) return t('{n} s ago', { n: Math.floor(s / 5) * 5 });
+  if (s < 3600) return t('{n} min ago', { n: Math.floor(s / 60) });
+  if (s < 86400) return t('{n} h ago', { n: Math.floor(s / 3600) });
+  if (s < 86400 * 30) return t('{n} d ago', { n: Math.floor(s / 86400) });
+  return day(time);
+}
+
+/** day is a date without its time. */
+export function day(time: string): string {
+  return new Date(time).toLocaleDateString(texts.locale, { year: 'numeric', month: 'short', day: 'numeric' });
 }
 
 export function clock(time: string): string {
-  return new Date(time).toLocaleString('en-GB', { day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  return new Date(time).toLocaleString(texts.locale, { day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit' });
 }
 
 export function percent(part: number, whole: number): number {
@@ -55,11 +64,16 @@ export function sentence(text: string): string {
 
 /** full is a text as a whole sentence: kinds and errors begin small and end without a stop. */
 export function full(text: string): string {
-  const t = sentence(text.trim());
-  return t === '' || /[.!?…:]$/.test(t) ? t : t + '.';
+  const trimmed = sentence(text.trim());
+  return trimmed === '' || /[.!?…:]$/.test(trimmed) ? trimmed : trimmed + '.';
 }
 
 /** never is true for zero times, which Go sends where nothing happened. */
 export function never(time: string | undefined): boolean {
   return !time || time.startsWith('0001-');
+}
+
+/** count knows English only; use tn. */
+export function count(n: number, one: string, many = one + 's'): string {
+  return `${number(n)} ${n === 1 ? one : many}`;
 }
