@@ -49,7 +49,7 @@ function svelte(one) {
     if (Array.isArray(n)) return n.forEach((c) => walk(c, context));
     if (!n || typeof n.type !== 'string') return undefined;
     switch (n.type) {
-      case 'Comment': case 'StyleSheet': case 'ImportDeclaration': case 'ExportNamedDeclaration': if (n.type !== 'ExportNamedDeclaration' || n.source) return undefined; break;
+      case 'Comment': case 'StyleSheet': case 'StyleDirective': case 'ClassDirective': case 'ImportDeclaration': case 'ExportNamedDeclaration': if (n.type !== 'ExportNamedDeclaration' || n.source) return undefined; break;
       case 'RegularElement': case 'SvelteElement':
         walk(n.attributes, { ...context, shown: false });
         return walk(n.fragment, verbatim.has(n.name) ? { ...context, verbatim: true } : context);

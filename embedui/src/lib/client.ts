@@ -1,6 +1,7 @@
 // The one way to the director: same-origin JSON with the session cookie, the
 // CSRF header on changes, and errors as problems with a hint.
 import type { Operation, Problem } from './api';
+import { t } from './text.svelte';
 
 /** ApiError is a problem that the director answered, or that the way to it made. */
 export class ApiError extends Error {
@@ -31,8 +32,8 @@ export function onSignedOut(tell: () => void): void {
 export function unreachable(): ApiError {
   return new ApiError({
     code: 'unavailable',
-    message: 'Nutshell does not answer.',
-    hint: 'Nothing was changed as far as this page knows. Check that the director runs; this page reconnects by itself.',
+    message: t('Nutshell does not answer.'),
+    hint: t('Nothing was changed as far as this page knows. Check that the director runs; this page reconnects by itself.'),
   });
 }
 
@@ -51,8 +52,8 @@ export function problemOf(status: number, text: string, retryAfter?: string | nu
   problem ??= { code: 'internal', message: '' };
   problem.status = status;
   problem.code ||= status === 401 ? 'unauthorized' : status === 429 ? 'too_many_requests' : 'internal';
-  problem.message ||= `The director answered with status ${status}.`;
-  if (status === 429 && retryAfter && !problem.hint) problem.hint = `Try again in ${retryAfter} seconds.`;
+  problem.message ||= t('The director answered with status {status}.', { status });
+  if (status === 429 && retryAfter && !problem.hint) problem.hint = t('Try again in {n} seconds.', { n: retryAfter });
   return new ApiError(problem);
 }
 

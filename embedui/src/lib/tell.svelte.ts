@@ -3,6 +3,7 @@ import type { Operation, Problem } from './api';
 import { isOperation, problem } from './client';
 import { full, sentence } from './format';
 import { live } from './live.svelte';
+import { t } from './text.svelte';
 
 export interface Toast {
   id: number;
@@ -56,8 +57,8 @@ class Tell {
     const done = this.#mine.get(o.id);
     if (done === undefined) return;
     if (o.state === 'done') this.say(done, 'good', { operation: o.id });
-    else if (o.state === 'failed') this.say(o.error?.message ?? `${sentence(o.title)}: failed.`, 'bad', { hint: o.error?.hint ?? o.undone, operation: o.id });
-    else if (o.state === 'cancelled') this.say(`${sentence(o.title)}: cancelled.`, 'plain', { hint: o.undone, operation: o.id });
+    else if (o.state === 'failed') this.say(o.error?.message ?? t('{title}: failed.', { title: sentence(o.title) }), 'bad', { hint: o.error?.hint ?? o.undone, operation: o.id });
+    else if (o.state === 'cancelled') this.say(t('{title}: cancelled.', { title: sentence(o.title) }), 'plain', { hint: o.undone, operation: o.id });
     else return;
     this.#mine.delete(o.id);
   }
