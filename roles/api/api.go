@@ -37,6 +37,18 @@ const (
 	AccessOwner     Access = "owner"     // also people, deletion and money
 )
 
+// Member is somebody who may use an application: its owner, or another whom an
+// owner has let in.
+type Member struct {
+	User    string    `json:"user"` // name
+	Name    string    `json:"name"` // first and last, perhaps empty
+	Access  Access    `json:"access"`
+	Pays    bool      `json:"pays,omitempty"` // it is their application: their credits and quota count
+	Since   time.Time `json:"since"`
+	By      string    `json:"by,omitempty"`      // who let them in, or changed what they are
+	Offered bool      `json:"offered,omitempty"` // the owner wants to hand the application over to them
+}
+
 // Goal is what a user asked an application or service to be.
 type Goal string
 

@@ -125,3 +125,16 @@ type Version struct {
 	Installation string `json:"installation"`
 	BinarySHA256 string `json:"binary_sha256"`
 }
+
+// SetMember says what somebody shall be to an application.
+type SetMember struct {
+	Access Access `json:"access" enum:"viewer,developer,owner"`
+}
+
+// HandOver offers an application to a new owner, whose credits and quota it
+// then uses.
+type HandOver struct {
+	User string `json:"user"` // name
+	// Stay is what the old owner is from then on; empty: nothing.
+	Stay Access `json:"stay,omitempty" enum:"viewer,developer,owner"`
+}

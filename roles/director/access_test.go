@@ -30,6 +30,7 @@ var bodies = map[string]any{
 	"user.change": api.ChangeUser{}, "version.create": "archive", "upload.create": api.StartUpload{Filename: "x.zip", Bytes: 5},
 	"user.create": api.CreateUser{Name: "x", Password: "long enough", Email: "x@example.org"}, "application.create": api.CreateApplication{Name: "own"},
 	"token.create": api.CreateToken{Name: "x"}, "session.create": api.SignIn{Name: "x", Password: "y"},
+	"application.set_member": api.SetMember{Access: api.AccessViewer}, "application.hand_over": api.HandOver{User: "eve"},
 	serviceSecret: api.SetSecret{Value: "mine"}, "volume.create": api.CreateVolume{Name: "v", Bytes: 1 << 30}, "volume.attach": api.AttachVolume{Instance: "a"},
 	"volume.grow": api.ChangeVolume{Bytes: ptr[int64](1 << 30)}, serviceRestore: api.RestoreBackup{Backup: "x"}, "application.restore": api.RestoreBackup{Backup: "x", New: "y"},
 	"manager.volumes": api.VolumesRequest{Service: 1, Parts: []string{}},
@@ -82,7 +83,7 @@ func TestNobodyReachesWhatIsNotTheirs(t *testing.T) {
 			}
 		}
 		switch r.Needs {
-		case httpapi.User:
+		case httpapi.User, httpapi.Viewer, httpapi.Developer, httpapi.Owner:
 		case httpapi.Manager, httpapi.Agent, httpapi.AnyRole, httpapi.Renewing:
 			if got, _ := status(h.admin); got != http.StatusUnauthorized {
 				t.Errorf("%s as administrator without a certificate: got %d, want 401", name, got)
@@ -95,12 +96,12 @@ func TestNobodyReachesWhatIsNotTheirs(t *testing.T) {
 				t.Errorf("%s as a plain user: got %d, want 403", name, got)
 			}
 		}
-		if r.Method != http.MethodGet && r.Needs == httpapi.User {
+		if r.Method != http.MethodGet && r.Needs != httpapi.Admin {
 			if got, _ := status(reader); got != http.StatusForbidden {
 				t.Errorf("%s with a token that may only read: got %d, want 403", name, got)
 			}
 		}
-		if strings.Contains(r.Path, "{") && r.Path != "/kinds/{kind}" && r.Needs == httpapi.User {
+		if strings.Contains(r.Path, "{") && r.Path != "/kinds/{kind}" && r.Needs != httpapi.Admin {
 			owned++
 			if got, e := status(eve); got != http.StatusNotFound {
 				t.Errorf("%s of somebody else: got %d (%v), want 404", name, got, e)

@@ -3,7 +3,6 @@ package director
 import (
 	"bytes"
 	"context"
-	"strconv"
 
 	"nutshell/roles/api"
 	"nutshell/roles/internal/httpapi"
@@ -16,33 +15,23 @@ type ApplicationPath struct {
 	App string `path:"app"`
 }
 
-// application finds an application that the asker may see. What belongs to
-// others is not there.
-func (d *Director) application(ctx context.Context, ref string) (store.Application, error) {
-	p := httpapi.Who(ctx)
-	a, err := d.store.Application(ctx, p.User.ID, ref)
-	if p.User.Admin && api.CodeOf(err) == api.CodeNotFound {
-		if id, e := strconv.ParseInt(ref, 10, 64); e == nil {
-			return d.store.ApplicationByID(ctx, id)
-		}
-	}
-	return a, err
-}
-
 func (d *Director) listApplications(ctx context.Context, in *struct {
 	All bool `query:"all"`
 }) ([]api.Application, error) {
 	p := httpapi.Who(ctx)
-	owner := p.User.ID
+	read := d.store.SeenApplications
 	if in.All {
 		if !p.User.Admin {
 			return nil, &api.Error{Code: api.CodeForbidden, Message: "only an administrator may list everybody's applications"}
 		}
-		owner = 0
+		read = func(ctx context.Context, _ int64) ([]store.Application, error) { return d.store.Applications(ctx, 0) }
 	}
-	rows, err := d.store.Applications(ctx, owner)
+	rows, err := read(ctx, p.User.ID)
 	list := make([]api.Application, len(rows))
 	for i := range rows {
+		if p.User.Admin {
+			rows[i].Access = api.AccessOwner
+		}
 		list[i] = d.shown(rows[i])
 	}
 	return list, err
@@ -70,7 +59,7 @@ func (d *Director) createApplication(ctx context.Context, in *struct{ Body api.C
 		return api.Application{}, err
 	}
 	who := httpapi.Who(ctx).User
-	a := store.Application{OwnerID: who.ID, Application: api.Application{Name: in.Body.Name, Owner: who.Name, State: api.Init, Desired: api.GoalStopped, Cloud: p.name, Reason: "created"}}
+	a := store.Application{OwnerID: who.ID, Application: api.Application{Name: in.Body.Name, Owner: who.Name, Access: api.AccessOwner, State: api.Init, Desired: api.GoalStopped, Cloud: p.name, Reason: "created"}}
 	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 		if err := d.roomFor(ctx, t, a.OwnerID, api.Quota{Applications: 1}); err != nil {
 			return err
@@ -134,11 +123,12 @@ func (d *Director) renameApplication(ctx context.Context, in *struct {
 	if err != nil {
 		return api.Application{}, err
 	}
+	access := a.Access
 	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 		if a, err = t.ApplicationByID(ctx, a.ID); err != nil {
 			return err
 		}
-		a.Name = in.Body.Name
+		a.Name, a.Access = in.Body.Name, access
 		return t.SaveApplication(ctx, a)
 	})
 	return d.shown(a), err
@@ -251,8 +241,8 @@ func (d *Director) applicationHistory(ctx context.Context, in *ApplicationPath) 
 }
 
 func (d *Director) resources(ctx context.Context, _ *struct{}) ([]api.Instance, error) {
-	owner := httpapi.Who(ctx).User.ID
-	apps, err := d.store.Applications(ctx, owner)
+	user := httpapi.Who(ctx).User.ID
+	apps, err := d.store.SeenApplications(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +250,7 @@ func (d *Director) resources(ctx context.Context, _ *struct{}) ([]api.Instance, 
 	for _, a := range apps {
 		live[a.ID] = a.Desired == api.GoalStarted || a.Operation != ""
 	}
-	rows, err := d.store.OwnerInstances(ctx, owner)
+	rows, err := d.store.SeenInstances(ctx, user)
 	list := []api.Instance{}
 	for _, i := range rows {
 		if live[i.Application] {

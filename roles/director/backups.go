@@ -211,7 +211,7 @@ func (d *Director) allBackups(ctx context.Context, in *struct {
 	All bool `query:"all" doc:"of all users; administrators only"`
 }) ([]api.Backup, error) {
 	p := httpapi.Who(ctx)
-	rows, err := d.store.OwnerBackups(ctx, p.User.ID)
+	rows, err := d.store.SeenBackups(ctx, p.User.ID)
 	if in.All && p.User.Admin {
 		rows, err = d.store.Backups(ctx)
 	}
@@ -246,14 +246,13 @@ type BackupPath struct {
 	ID string `path:"id"`
 }
 
-// backup finds a backup that the asker may see, with its Until.
+// backup finds a backup that the asker may see, and do this with, with its
+// Until.
 func (d *Director) backup(ctx context.Context, id string) (store.Backup, error) {
-	p := httpapi.Who(ctx)
-	owner := p.User.ID
-	if p.User.Admin {
-		owner = 0
+	b, err := d.store.Backup(ctx, seer(ctx), id)
+	if err == nil {
+		err = d.entitled(ctx, thing{"backup " + b.ID, b.Application, b.Owner}, needed(ctx))
 	}
-	b, err := d.store.Backup(ctx, owner, id)
 	if err != nil {
 		return b, err
 	}

@@ -438,7 +438,7 @@ func TestCreditIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	pass(61 * time.Minute)
-	events, err := h.d.store.Events(t.Context(), 2, before, 100)
+	events, err := h.d.store.Events(t.Context(), 2, false, before, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func TestEnvironment(t *testing.T) {
 	ann.done("POST", path+"/stop", nil)
 	ann.must("PATCH", path+"/environment", set(api.Variable{Name: "NEW", Value: "y"}), nil, 200)
 	var events []api.Event
-	events, err := h.d.store.Events(t.Context(), 0, 0, 10_000)
+	events, err := h.d.store.Events(t.Context(), 0, true, 0, 10_000)
 	if err != nil || len(events) == 0 {
 		t.Fatal(err)
 	}

@@ -162,7 +162,7 @@ func (d *Director) instanceLog(ctx context.Context, in *struct {
 	return d.copyLog(ctx, a, path+"/logs/"+url.PathEscape(in.Log)+in.encode(nil))
 }
 
-// act runs an action of a service's kind, whose parameters are checked here so
+// act runs an action of a service's kind: a viewer one that changes nothing. Its parameters are checked here so
 // that a wrong one is told before anything happens.
 func (d *Director) act(ctx context.Context, in *struct {
 	ServicePath
@@ -184,6 +184,11 @@ func (d *Director) act(ctx context.Context, in *struct {
 			names[n] = x.Name
 		}
 		return api.ActResult{}, &api.Error{Code: api.CodeNotFound, Object: "action " + api.Shorten(in.Action), Message: kind.Name + " has no such action", Hint: "one of: " + strings.Join(names, ", ")}
+	}
+	if !kind.Actions[i].Reads {
+		if err := enough(a, api.AccessDeveloper); err != nil {
+			return api.ActResult{}, err
+		}
 	}
 	var body api.Act
 	if in.Body != nil {

@@ -225,7 +225,7 @@ func (f *front) news(ctx context.Context) (bool, error) {
 		f.began, f.seen = true, newest
 		return true, nil
 	}
-	events, err := f.d.store.Events(ctx, 0, f.seen, many)
+	events, err := f.d.store.Events(ctx, 0, true, f.seen, many)
 	f.seen = newest
 	return len(events) == many || slices.ContainsFunc(events, func(e api.Event) bool {
 		kind, _, _ := strings.Cut(e.Type, ".")

@@ -93,22 +93,27 @@ func (g gitHost) Find(ctx context.Context, who gitserver.Caller, path string) (g
 	if err != nil {
 		return gitserver.Access{}, err
 	}
-	missing := &api.Error{Code: api.CodeNotFound, Object: "repository " + api.Shorten(path), Message: "there is no such application that you may use",
+	least := api.AccessViewer
+	if who.Write {
+		least = api.AccessDeveloper
+	}
+	var missing error = &api.Error{Code: api.CodeNotFound, Object: "repository " + api.Shorten(path), Message: "there is no such application that you may use",
 		Hint: "the path is OWNER/APPLICATION; nutshell git show APPLICATION prints it"}
 	owner, name, two := strings.Cut(path, "/")
 	var found []gitserver.Access
 	for _, u := range users {
+		as := httpapi.As(ctx, httpapi.Principal{User: u.User}, nil)
 		var a store.Application
 		if two {
-			a, err = g.ownedBy(ctx, u, owner, name)
+			a, err = g.ownedBy(as, owner, name, least)
 		} else {
-			a, err = g.store.Application(ctx, u.ID, path)
-		}
-		if id, e := strconv.ParseInt(path, 10, 64); u.Admin && !two && e == nil && api.CodeOf(err) == api.CodeNotFound {
-			a, err = g.store.ApplicationByID(ctx, id)
+			a, err = g.applicationFor(as, path, least)
 		}
 		switch {
 		case api.CodeOf(err) == api.CodeNotFound:
+			continue
+		case api.CodeOf(err) == api.CodeForbidden:
+			missing = err // unless another who has the same key may
 			continue
 		case err != nil:
 			return gitserver.Access{}, err
@@ -125,16 +130,17 @@ func (g gitHost) Find(ctx context.Context, who gitserver.Caller, path string) (g
 	return found[0], nil
 }
 
-// ownedBy finds an application of an owner, if u may use it.
-func (g gitHost) ownedBy(ctx context.Context, u store.User, owner, name string) (store.Application, error) {
+// ownedBy finds an application of an owner, if the asker may use it.
+func (g gitHost) ownedBy(ctx context.Context, owner, name string, least api.Access) (store.Application, error) {
 	o, err := g.store.User(ctx, owner)
 	if err != nil {
 		return store.Application{}, err
 	}
-	if o.ID != u.ID && !u.Admin {
-		return store.Application{}, api.NotFoundf("not yours")
+	a, err := g.store.Application(ctx, o.ID, name)
+	if err != nil {
+		return a, err
 	}
-	return g.store.Application(ctx, o.ID, name)
+	return g.applicationFor(ctx, strconv.FormatInt(a.ID, 10), least)
 }
 
 // keyUsers are those whose key was proven: several people may have given the

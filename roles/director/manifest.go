@@ -20,7 +20,7 @@ func (d *Director) manifestRoutes() []httpapi.Route {
 		httpapi.On(http.MethodPost, "/manifests", applicationManifest, httpapi.User, transfer, "Make an application of a manifest", d.postManifest).Status(http.StatusAccepted).Raw(),
 		httpapi.On(http.MethodPost, "/manifests/check", "manifest.check", httpapi.User, action, "What a manifest would make", d.checkManifest).Raw().Quiet(),
 		httpapi.On(http.MethodGet, "/manifests/schema", "manifest.schema", httpapi.Public, short, "The JSON schema of manifests", d.manifestSchema),
-		httpapi.On(http.MethodGet, app+"/manifest", "application.download_manifest", httpapi.User, transfer, "A manifest of an application, with its data on request", d.getManifest),
+		httpapi.On(http.MethodGet, app+"/manifest", "application.download_manifest", httpapi.Viewer, transfer, "A manifest of an application, with its data on request", d.getManifest),
 		httpapi.On(http.MethodGet, "/templates", "template.list", httpapi.User, short, "Ready-made applications", d.listTemplates),
 		httpapi.On(http.MethodGet, "/templates/{template}", "template.get", httpapi.User, short, "One ready-made application", d.getTemplate),
 	}
@@ -100,7 +100,7 @@ func (d *Director) submitManifest(ctx context.Context, s *staged, application, c
 		if err != nil {
 			return err
 		}
-		a := store.Application{OwnerID: who.ID, Application: api.Application{Name: freeApplication(apps, s.m.Application), Owner: who.Name, State: api.Init, Desired: api.GoalStopped, Cloud: place.name, Reason: "created by a manifest"}}
+		a := store.Application{OwnerID: who.ID, Application: api.Application{Name: freeApplication(apps, s.m.Application), Owner: who.Name, Access: api.AccessOwner, State: api.Init, Desired: api.GoalStopped, Cloud: place.name, Reason: "created by a manifest"}}
 		if a, err = t.InsertApplication(ctx, a); err != nil {
 			return err
 		}

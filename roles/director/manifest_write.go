@@ -32,6 +32,9 @@ func (d *Director) getManifest(ctx context.Context, in *struct {
 		return nil, err
 	}
 	if in.Data {
+		if err := enough(a, api.AccessDeveloper); err != nil {
+			return nil, err
+		}
 		return d.manifestWithData(ctx, a)
 	}
 	m, _, err := d.describe(ctx, a, false)

@@ -24,7 +24,7 @@ func (d *Director) listOperations(ctx context.Context, in *struct {
 		f.User = 0
 	}
 	if in.Application != "" {
-		a, err := d.application(ctx, in.Application)
+		a, err := d.applicationFor(ctx, in.Application, api.AccessViewer)
 		if err != nil {
 			return nil, err
 		}
@@ -50,12 +50,13 @@ type OperationPath struct {
 	ID string `path:"id"`
 }
 
+// operation finds an operation that the asker may see, and do this with.
 func (d *Director) operation(ctx context.Context, id string) (store.Operation, error) {
-	p := httpapi.Who(ctx)
-	if p.User.Admin {
-		return d.store.Operation(ctx, 0, id)
+	o, err := d.store.Operation(ctx, seer(ctx), id)
+	if err != nil {
+		return o, err
 	}
-	return d.store.Operation(ctx, p.User.ID, id)
+	return o, d.entitled(ctx, thing{"operation " + o.ID, o.Application, o.User}, needed(ctx))
 }
 
 func (d *Director) getOperation(ctx context.Context, in *struct {
@@ -137,6 +138,11 @@ func (d *Director) retry(ctx context.Context, in *OperationPath) (api.Operation,
 	o, err := d.operation(ctx, in.ID)
 	if err != nil {
 		return api.Operation{}, err
+	}
+	if destroys(o.Kind) {
+		if err := d.entitled(ctx, thing{"operation " + o.ID, o.Application, o.User}, api.AccessOwner); err != nil {
+			return api.Operation{}, err
+		}
 	}
 	if o.State != api.OperationFailed && o.State != api.OperationCancelled {
 		return api.Operation{}, &api.Error{Code: api.CodeConflict, Op: "retry", Object: "operation " + o.ID, Message: "only what failed or was cancelled can be tried again; it is " + string(o.State)}

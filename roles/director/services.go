@@ -36,16 +36,16 @@ func (d *Director) listServices(ctx context.Context, in *struct {
 	All         bool   `query:"all"`
 }) (httpapi.JSON[[]api.Service], error) {
 	p := httpapi.Who(ctx)
-	c := store.Selection{Owner: p.User.ID, Limit: in.Limit}
+	c := store.Selection{User: p.User.ID, Limit: in.Limit}
 	if in.All && p.User.Admin {
-		c.Owner = 0
+		c.User = 0
 	}
 	if in.Application != "" {
-		a, err := d.application(ctx, in.Application)
+		a, err := d.applicationFor(ctx, in.Application, api.AccessViewer)
 		if err != nil {
 			return nil, err
 		}
-		c.Application, c.Owner = a.ID, 0
+		c.Application, c.User = a.ID, 0
 	}
 	if in.After != "" {
 		app, id, _ := strings.Cut(in.After, "/")

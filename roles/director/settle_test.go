@@ -45,7 +45,7 @@ func TestWhatEndedOperationsLeave(t *testing.T) {
 		}
 	}
 
-	events, err := h.d.store.Events(t.Context(), 0, 0, 1000)
+	events, err := h.d.store.Events(t.Context(), 0, true, 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -383,7 +383,7 @@ func TestCertificatesOfUsers(t *testing.T) {
 		t.Errorf("got %+v", s)
 	}
 	told := func() (n int) {
-		events, err := h.d.store.Events(t.Context(), 0, 0, 10000)
+		events, err := h.d.store.Events(t.Context(), 0, true, 0, 10000)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -266,6 +266,15 @@ func (d *Director) deleteUser(ctx context.Context, in *UserPath) (httpapi.None, 
 				return err
 			}
 		}
+		shared, err := t.Memberships(ctx, u.ID)
+		if err != nil {
+			return err
+		}
+		for _, m := range shared {
+			if err := t.DeleteMember(ctx, m); err != nil {
+				return err
+			}
+		}
 		return t.DeleteUser(ctx, u)
 	})
 }

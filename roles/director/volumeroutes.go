@@ -205,16 +205,16 @@ func (d *Director) volumeRoutes() []httpapi.Route {
 		volume  = volumes + "/{volume}"
 	)
 	return []httpapi.Route{
-		httpapi.On("GET", "/applications/{app}/volumes", "volume.list", httpapi.User, short, "Volumes of an application", d.listApplicationVolumes),
-		httpapi.On("GET", volumes, "volume.of", httpapi.User, short, "Volumes of a service", d.listVolumes),
-		httpapi.On("POST", volumes, "volume.create", httpapi.User, short, "Make a volume", d.createVolume).Status(202),
-		httpapi.On("GET", volume, "volume.get", httpapi.User, short, "One volume", d.getVolume),
-		httpapi.On("PATCH", volume, "volume.grow", httpapi.User, short, "Make a volume larger", d.growVolume).Status(202),
-		httpapi.On("DELETE", volume, "volume.delete", httpapi.User, short, "Delete a volume with all that it holds", d.deleteVolume).Status(202),
-		httpapi.On("POST", volume+"/attach", "volume.attach", httpapi.User, short, "Give a free volume to an instance", d.attachVolume).Status(202),
-		httpapi.On("POST", volume+"/detach", "volume.detach", httpapi.User, short, "Take a volume away from its instance", d.detachVolume).Status(202),
-		httpapi.On("POST", volume+"/snapshots", "volume.snapshot", httpapi.User, short, "Keep what a volume holds now", d.takeSnapshot).Status(202),
-		httpapi.On("DELETE", volume+"/snapshots/{snapshot}", "volume.delete_snapshot", httpapi.User, short, "Delete a snapshot", d.deleteSnapshot).Status(202),
-		httpapi.On("POST", volume+"/snapshots/{snapshot}/restore", "volume.restore", httpapi.User, short, "Put a detached volume back to a snapshot", d.restoreSnapshot).Status(202),
+		httpapi.On("GET", "/applications/{app}/volumes", "volume.list", httpapi.Viewer, short, "Volumes of an application", d.listApplicationVolumes),
+		httpapi.On("GET", volumes, "volume.of", httpapi.Viewer, short, "Volumes of a service", d.listVolumes),
+		httpapi.On("POST", volumes, "volume.create", httpapi.Developer, short, "Make a volume", d.createVolume).Status(202),
+		httpapi.On("GET", volume, "volume.get", httpapi.Viewer, short, "One volume", d.getVolume),
+		httpapi.On("PATCH", volume, "volume.grow", httpapi.Developer, short, "Make a volume larger", d.growVolume).Status(202),
+		httpapi.On("DELETE", volume, "volume.delete", httpapi.Developer, short, "Delete a volume with all that it holds", d.deleteVolume).Status(202),
+		httpapi.On("POST", volume+"/attach", "volume.attach", httpapi.Developer, short, "Give a free volume to an instance", d.attachVolume).Status(202),
+		httpapi.On("POST", volume+"/detach", "volume.detach", httpapi.Developer, short, "Take a volume away from its instance", d.detachVolume).Status(202),
+		httpapi.On("POST", volume+"/snapshots", "volume.snapshot", httpapi.Developer, short, "Keep what a volume holds now", d.takeSnapshot).Status(202),
+		httpapi.On("DELETE", volume+"/snapshots/{snapshot}", "volume.delete_snapshot", httpapi.Developer, short, "Delete a snapshot", d.deleteSnapshot).Status(202),
+		httpapi.On("POST", volume+"/snapshots/{snapshot}/restore", "volume.restore", httpapi.Developer, short, "Put a detached volume back to a snapshot", d.restoreSnapshot).Status(202),
 	}
 }

@@ -366,6 +366,11 @@ export interface components {
             /** Format: date-time */
             until: string;
         };
+        HandOver: {
+            /** @enum {string} */
+            stay?: "viewer" | "developer" | "owner";
+            user: string;
+        };
         Healthy: {
             status: string;
         };
@@ -481,6 +486,17 @@ export interface components {
             samples: components["schemas"]["Sample"][];
             /** Format: int64 */
             service: number;
+        };
+        Member: {
+            /** @enum {string} */
+            access: "viewer" | "developer" | "owner";
+            by?: string;
+            name: string;
+            offered?: boolean;
+            pays?: boolean;
+            /** Format: date-time */
+            since: string;
+            user: string;
         };
         NewToken: {
             secret: string;
@@ -710,6 +726,10 @@ export interface components {
         Session: {
             csrf: string;
             user: components["schemas"]["User"];
+        };
+        SetMember: {
+            /** @enum {string} */
+            access: "viewer" | "developer" | "owner";
         };
         SetSecret: {
             value?: string;

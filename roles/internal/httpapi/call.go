@@ -52,6 +52,7 @@ type call struct {
 	control *http.ResponseController
 	cookie  *http.Cookie // to set with the answer
 	path    string
+	needs   Needs  // of the route
 	actor   string // for the audit, where nobody is signed in yet
 	guessed bool   // a password was sent with the request, and it was wrong
 	audited bool
@@ -70,6 +71,15 @@ func Who(ctx context.Context) Principal {
 		return c.Principal
 	}
 	return Principal{}
+}
+
+// Needed is what the route of the request that ctx belongs to needs; empty
+// where there is none.
+func Needed(ctx context.Context) Needs {
+	if c := callOf(ctx); c != nil {
+		return c.needs
+	}
+	return ""
 }
 
 // As makes ctx that of a request by p, for long work that goes on as the user

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -108,6 +109,8 @@ func CheckRoutes(routes []Route) error {
 			return fmt.Errorf("httpapi: %s: nobody is said to need it (Needs is %q)", where, r.Needs)
 		}
 		switch {
+		case r.Needs == User && strings.Contains(r.Path, "{app}"):
+			return fmt.Errorf("httpapi: %s: it is not said what its user must be to the application (Needs is %q)", where, r.Needs)
 		case r.Limit <= 0:
 			return fmt.Errorf("httpapi: %s has no time limit", where)
 		case r.ID == "" || r.Summary == "":
@@ -177,7 +180,7 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 		deadline := time.Now().Add(r.Limit + 5*time.Second) // the connection's, a little behind the handler's
 		_ = control.SetReadDeadline(deadline)               // HTTP/2 streams and recorders have none, and then the context is enough
 		_ = control.SetWriteDeadline(deadline)
-		c.from, c.control = req, control
+		c.from, c.control, c.needs = req, control, r.Needs
 		if r.raw {
 			c.body = req.Body
 		}

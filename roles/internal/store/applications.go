@@ -18,18 +18,24 @@ type Application struct {
 	Since    time.Time // when its state began
 }
 
-const applicationColumns = `a.id, a.name, a.owner, u.name, a.state, a.desired, a.cloud, a.reason, a.created, a.since, a.revision`
+// applicationColumns need user ?1, whose access is told; 0: nobody's.
+const applicationColumns = `a.id, a.name, a.owner, u.name, a.state, a.desired, a.cloud, a.reason, a.created, a.since, a.revision,
+	CASE WHEN a.owner = ?1 THEN 'owner' ELSE coalesce((SELECT access FROM application_member WHERE application = a.id AND user = ?1), '') END`
+
+// seen is true for applications that user ?1 owns or is a member of.
+const seen = `(a.owner = ?1 OR a.id IN (SELECT application FROM application_member WHERE user = ?1))`
 
 func scanApplication(r *sql.Rows) (Application, error) {
 	var a Application
 	var created, since int64
-	err := r.Scan(&a.ID, &a.Name, &a.OwnerID, &a.Owner, &a.State, &a.Desired, &a.Cloud, &a.Reason, &created, &since, &a.Revision)
+	err := r.Scan(&a.ID, &a.Name, &a.OwnerID, &a.Owner, &a.State, &a.Desired, &a.Cloud, &a.Reason, &created, &since, &a.Revision, &a.Access)
 	a.Created, a.Since = timeOf(created), timeOf(since)
 	return a, err
 }
 
-func (v View) applications(ctx context.Context, where string, args ...any) ([]Application, error) {
-	rows, err := v.q.QueryContext(ctx, `SELECT `+applicationColumns+` FROM application a JOIN user u ON u.id = a.owner WHERE `+where+` ORDER BY a.id`, args...)
+// applications lists applications with what user ?1 is to each; args begin at ?2.
+func (v View) applications(ctx context.Context, user int64, where string, args ...any) ([]Application, error) {
+	rows, err := v.q.QueryContext(ctx, `SELECT `+applicationColumns+` FROM application a JOIN user u ON u.id = a.owner WHERE `+where+` ORDER BY a.id`, append([]any{user}, args...)...)
 	list, err := scanAll(rows, err, scanApplication)
 	if err != nil || len(list) == 0 {
 		return list, err
@@ -57,19 +63,24 @@ func (v View) applications(ctx context.Context, where string, args ...any) ([]Ap
 
 // Applications lists the applications of a user, or of everybody for owner 0.
 func (v View) Applications(ctx context.Context, owner int64) ([]Application, error) {
-	return v.applications(ctx, `(? = 0 OR a.owner = ?)`, owner, owner)
+	return v.applications(ctx, owner, `?1 IN (0, a.owner)`)
+}
+
+// SeenApplications lists those that a user owns or is a member of.
+func (v View) SeenApplications(ctx context.Context, user int64) ([]Application, error) {
+	return v.applications(ctx, user, seen)
 }
 
 // StartedApplications lists those whose owner wants them to run.
 func (v View) StartedApplications(ctx context.Context) ([]Application, error) {
-	return v.applications(ctx, `a.desired = ?`, api.GoalStarted)
+	return v.applications(ctx, 0, `a.desired = ?2`, api.GoalStarted)
 }
 
-// Application finds an application by id, or by name among those of owner.
-// Owner 0 finds any by id.
-func (v View) Application(ctx context.Context, owner int64, ref string) (Application, error) {
+// Application finds an application that a user may see by its id, or by its
+// name among those that the user owns. User 0 finds any by id.
+func (v View) Application(ctx context.Context, user int64, ref string) (Application, error) {
 	id, _ := strconv.ParseInt(ref, 10, 64)
-	list, err := v.applications(ctx, `(a.id = ? AND (? = 0 OR a.owner = ?)) OR (a.name = ? AND a.owner = ?)`, id, owner, owner, ref, owner)
+	list, err := v.applications(ctx, user, `(a.id = ?2 AND (?1 = 0 OR `+seen+`)) OR (a.name = ?3 AND a.owner = ?1)`, id, ref)
 	return one(list, err, func() error {
 		return api.NotFoundf("there is no application %s", api.Shorten(ref))
 	})
@@ -150,6 +161,9 @@ func (t *Tx) MoveApplication(ctx context.Context, a *Application, next api.State
 // history and finished operations. Its instances must be gone before.
 func (t *Tx) DeleteApplication(ctx context.Context, a Application) error {
 	t.touched[serviceKey{a.ID, 0}] = true
+	if err := t.farewell(ctx, a); err != nil {
+		return err
+	}
 	for _, q := range []string{`DELETE FROM change WHERE application = ?`, `DELETE FROM application WHERE id = ?`} {
 		if _, err := t.exec(ctx, q, a.ID); err != nil {
 			return err

@@ -50,9 +50,10 @@ func (v View) backups(ctx context.Context, where string, args ...any) ([]Backup,
 // Backups lists all backups of the installation, newest first.
 func (v View) Backups(ctx context.Context) ([]Backup, error) { return v.backups(ctx, `1`) }
 
-// OwnerBackups lists the backups of all services that a user has or had.
-func (v View) OwnerBackups(ctx context.Context, owner int64) ([]Backup, error) {
-	return v.backups(ctx, `owner = ?`, owner)
+// SeenBackups lists the backups of all services that a user has or had, and of
+// those of applications that the user is a member of.
+func (v View) SeenBackups(ctx context.Context, user int64) ([]Backup, error) {
+	return v.backups(ctx, `owner = ?1 OR `+visible, user)
 }
 
 // ServiceBackups lists the backups of a service, newest first.
@@ -60,9 +61,9 @@ func (v View) ServiceBackups(ctx context.Context, application, service int64) ([
 	return v.backups(ctx, `application = ? AND service = ?`, application, service)
 }
 
-// Backup finds a backup of a user (0: of anybody).
-func (v View) Backup(ctx context.Context, owner int64, id string) (Backup, error) {
-	found, err := v.backups(ctx, `id = ? AND (? = 0 OR owner = ?)`, id, owner, owner)
+// Backup finds a backup that a user may see (0: anybody's).
+func (v View) Backup(ctx context.Context, user int64, id string) (Backup, error) {
+	found, err := v.backups(ctx, `id = ?2 AND (?1 = 0 OR owner = ?1 OR `+visible+`)`, user, id)
 	return one(found, err, func() error { return api.NotFoundf("there is no backup %s", api.Shorten(id)) })
 }
 

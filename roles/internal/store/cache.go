@@ -149,13 +149,19 @@ func (s *Store) each(ctx context.Context, c Selection, f func(*cachedService, st
 	if err != nil {
 		return err
 	}
+	var shared map[int64]bool
+	if c.User != 0 {
+		if shared, err = s.shared(ctx, c.User); err != nil {
+			return err
+		}
+	}
 	apps, count := s.cache.order, 0
 	if c.Application != 0 {
 		apps = []int64{c.Application}
 	}
 	for _, app := range apps {
 		rows := s.cache.byApp[app]
-		if len(rows) == 0 || app < c.AfterApp || (c.Owner != 0 && rows[0].OwnerID != c.Owner) {
+		if len(rows) == 0 || app < c.AfterApp || (c.User != 0 && rows[0].OwnerID != c.User && !shared[app]) {
 			continue
 		}
 		for _, row := range rows {

@@ -13,15 +13,28 @@ import (
 // with; one that was away longer reads everything again.
 const keepEvents = 10000
 
-// event stores an event in the transaction of the change that it tells of.
+// event stores an event in the transaction of the change that it tells of. One
+// of an application is also for all who may see that when they read it.
 func (t *Tx) event(ctx context.Context, typ string, owner, application, service int64, object string, data any) error {
+	return t.insertEvent(ctx, false, typ, owner, application, service, object, data)
+}
+
+// personal stores an event that is for one user alone.
+func (t *Tx) personal(ctx context.Context, typ string, user, application, service int64, object string, data any) error {
+	return t.insertEvent(ctx, true, typ, user, application, service, object, data)
+}
+
+func (t *Tx) insertEvent(ctx context.Context, personal bool, typ string, owner, application, service int64, object string, data any) error {
 	sent, err := api.Encode(data)
 	if err != nil {
 		return storeError(err)
 	}
 	var id int64
-	err = t.tx.QueryRowContext(ctx, `INSERT INTO event (time, type, owner, application, service, object, data) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-		micros(t.now), typ, owner, application, service, object, string(sent)).Scan(&id)
+	err = t.tx.QueryRowContext(ctx, `INSERT INTO event (time, type, owner, application, service, object, data, personal) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		micros(t.now), typ, owner, application, service, object, string(sent), personal).Scan(&id)
+	if t.first == 0 {
+		t.first = id
+	}
 	if err == nil && id%500 == 0 {
 		_, err = t.exec(ctx, `DELETE FROM event WHERE id <= ?`, id-keepEvents)
 	}
@@ -47,12 +60,12 @@ func (t *Tx) Tell(ctx context.Context, application, service int64) error {
 	return err
 }
 
-// Events lists what a user may see (owner 0: everything) after an id, oldest
-// first.
-func (v View) Events(ctx context.Context, owner, after int64, limit int) ([]api.Event, error) {
+// Events lists what a user may see after an id, oldest first. all adds what is
+// of everybody; what one user alone is told is left out.
+func (v View) Events(ctx context.Context, user int64, all bool, after int64, limit int) ([]api.Event, error) {
 	rows, err := v.q.QueryContext(ctx, `SELECT id, time, type, application, service, object, data FROM event
-		WHERE id > ? AND (? = 0 OR owner = ?) ORDER BY id LIMIT ?`, after, owner, owner, limit)
-	return scanAll(rows, err, func(r *sql.Rows) (api.Event, error) {
+		WHERE id > ?2 AND (owner = ?1 OR (NOT personal AND (?3 OR `+visible+`))) ORDER BY id LIMIT ?4`, user, after, all, limit)
+	list, err := scanAll(rows, err, func(r *sql.Rows) (api.Event, error) {
 		var e api.Event
 		var at int64
 		var data string
@@ -60,6 +73,33 @@ func (v View) Events(ctx context.Context, owner, after int64, limit int) ([]api.
 		e.Time, e.Data = timeOf(at), json.RawMessage(data)
 		return e, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if list[i].Type != "application" || user == 0 {
+			continue
+		}
+		if err := v.tellAccess(ctx, user, &list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// tellAccess says in the event of an application what its reader is to it,
+// which is not the same for all.
+func (v View) tellAccess(ctx context.Context, user int64, e *api.Event) error {
+	var a api.Application
+	if err := json.Unmarshal(e.Data, &a); err != nil {
+		return err
+	}
+	var err error
+	if a.Access, err = v.Access(ctx, a.ID, user); err != nil {
+		return err
+	}
+	e.Data, err = api.Encode(a)
+	return err
 }
 
 // EventRange tells the ids of the oldest and the newest event that is kept.

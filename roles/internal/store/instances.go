@@ -49,9 +49,10 @@ func (v View) ServiceInstances(ctx context.Context, application, service int64) 
 	return v.instances(ctx, `application = ? AND service = ?`, application, service)
 }
 
-// OwnerInstances lists the instances of all applications of a user.
-func (v View) OwnerInstances(ctx context.Context, owner int64) ([]Instance, error) {
-	return v.instances(ctx, `application IN (SELECT id FROM application WHERE owner = ?)`, owner)
+// SeenInstances lists the instances of all applications that a user owns or is
+// a member of.
+func (v View) SeenInstances(ctx context.Context, user int64) ([]Instance, error) {
+	return v.instances(ctx, `application IN (SELECT a.id FROM application a WHERE `+seen+`)`, user)
 }
 
 // Instance finds an instance.

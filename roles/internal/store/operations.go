@@ -69,7 +69,7 @@ func (v View) operations(ctx context.Context, where string, args ...any) ([]Oper
 
 // Filter chooses operations. Zero fields choose all.
 type Filter struct {
-	User        int64
+	User        int64 // who may see them
 	Active      bool
 	Application int64
 	Service     *int64
@@ -85,7 +85,7 @@ func (v View) Operations(ctx context.Context, f Filter) ([]Operation, error) {
 	if f.Limit <= 0 || f.Limit > 1000 {
 		f.Limit = 100
 	}
-	return v.operations(ctx, `(?1 = 0 OR user = ?1) AND (?2 = 0 OR state IN ('pending', 'running')) AND (?3 = 0 OR application = ?3)
+	return v.operations(ctx, `(?1 = 0 OR user = ?1 OR `+visible+`) AND (?2 = 0 OR state IN ('pending', 'running')) AND (?3 = 0 OR application = ?3)
 		AND (?4 < 0 OR service = ?4) ORDER BY seq DESC LIMIT ?5`, f.User, f.Active, f.Application, service, f.Limit)
 }
 
@@ -109,9 +109,9 @@ func (v View) OperationCounts(ctx context.Context) (map[api.OperationState]int, 
 	return counts, err
 }
 
-// Operation finds an operation of a user (0: of anybody).
+// Operation finds an operation that a user may see (0: anybody's).
 func (v View) Operation(ctx context.Context, user int64, id string) (Operation, error) {
-	found, err := v.operations(ctx, `id = ? AND (? = 0 OR user = ?)`, id, user, user)
+	found, err := v.operations(ctx, `id = ?2 AND (?1 = 0 OR user = ?1 OR `+visible+`)`, user, id)
 	return one(found, err, func() error { return api.NotFoundf("there is no operation %s", api.Shorten(id)) })
 }
 

@@ -83,7 +83,7 @@ func (v View) services(ctx context.Context, where string, args ...any) ([]Servic
 
 // Selection chooses services.
 type Selection struct {
-	Owner       int64 // 0: everybody
+	User        int64 // who may see them; 0: everybody's
 	Application int64 // 0: all
 	AfterApp    int64 // behind this service, in the order of ids
 	AfterID     int64
@@ -95,8 +95,8 @@ func (v View) Services(ctx context.Context, c Selection) ([]Service, error) {
 	if c.Limit <= 0 {
 		c.Limit = -1 // no limit, to SQLite
 	}
-	return v.services(ctx, `(? = 0 OR a.owner = ?) AND (? = 0 OR s.application = ?) AND (s.application, s.id) > (?, ?) ORDER BY s.application, s.id LIMIT ?`,
-		c.Owner, c.Owner, c.Application, c.Application, c.AfterApp, c.AfterID, c.Limit)
+	return v.services(ctx, `(?1 = 0 OR `+seen+`) AND (?2 = 0 OR s.application = ?2) AND (s.application, s.id) > (?3, ?4) ORDER BY s.application, s.id LIMIT ?5`,
+		c.User, c.Application, c.AfterApp, c.AfterID, c.Limit)
 }
 
 // Service finds a service of an application by id or name.

@@ -60,7 +60,7 @@ func TestSites(t *testing.T) {
 	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.TellSite(ctx, one, "it ends") })
 	write(t, s, func(ctx context.Context, tx *Tx) error { return tx.DeleteSite(ctx, one) })
 	urls("https://shop.apps.org/", "http://10.0.0.1/")
-	events, err := s.Events(t.Context(), a.OwnerID, 0, 1000)
+	events, err := s.Events(t.Context(), a.OwnerID, false, 0, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

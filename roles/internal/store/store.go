@@ -253,6 +253,7 @@ type Tx struct {
 	bumped  map[int64]bool
 	touched map[serviceKey]bool // services whose rows changed
 	because string
+	first   int64 // event of this transaction; 0: none yet
 	after   []func()
 }
 

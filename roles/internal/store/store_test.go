@@ -258,7 +258,7 @@ func TestEventsAreWrittenWithTheirChange(t *testing.T) {
 		t.Error("woken by a change that was not made")
 	default:
 	}
-	if list, err := s.Events(ctx, a.OwnerID, last, 100); err != nil || len(list) != 0 {
+	if list, err := s.Events(ctx, a.OwnerID, false, last, 100); err != nil || len(list) != 0 {
 		t.Errorf("events of a change that was not made: %v %v", list, err)
 	}
 	v.State = api.Init
@@ -272,11 +272,11 @@ func TestEventsAreWrittenWithTheirChange(t *testing.T) {
 	default:
 		t.Error("not woken")
 	}
-	list, err := s.Events(ctx, a.OwnerID, last, 100)
+	list, err := s.Events(ctx, a.OwnerID, false, last, 100)
 	if err != nil || len(list) != 1 || list[0].Type != "service" || !strings.Contains(string(list[0].Data), `"PROLOGUE"`) || !called {
 		t.Errorf("events %+v %v", list, err)
 	}
-	if list, err := s.Events(ctx, a.OwnerID+1, 0, 100); err != nil || len(list) != 0 {
+	if list, err := s.Events(ctx, a.OwnerID+1, false, 0, 100); err != nil || len(list) != 0 {
 		t.Errorf("somebody else sees %v %v", list, err)
 	}
 }
