@@ -61,5 +61,6 @@ func (a *Agent) handler() http.Handler {
 		}
 		rpc.ServeLog(w, r, path)
 	})
+	a.logHandlers(m)
 	return m
 }

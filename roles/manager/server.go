@@ -61,6 +61,7 @@ func (m *Manager) handler() http.Handler {
 		}
 		rpc.ServeLog(w, r, path)
 	})
+	m.logHandlers(mux)
 	return mux
 }
 
