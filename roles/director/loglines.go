@@ -250,7 +250,7 @@ func (d *Director) downloadLogs(ctx context.Context, in *struct {
 }) (*httpapi.Stream, error) {
 	l, err := d.logsAsked(ctx, in.LogFilter, func(v url.Values) {
 		v.Set("after", "1970-01-01T00:00:01Z")
-		v.Set("limit", strconv.Itoa(logs.MostLines))
+		v.Set("limit", "1000")
 		v.Set("whole", "true")
 	})
 	if err != nil {

@@ -11,6 +11,8 @@ const (
 	escape = 0x1b
 	// longest is how much of a line is shown.
 	longest = 8 << 10
+	// wholeLine is how much of it is given where it shall not be cut.
+	wholeLine = 64 << 10
 )
 
 // stripColours takes terminal sequences out of a line.

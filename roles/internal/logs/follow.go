@@ -128,7 +128,7 @@ func (t *tail) more(ctx context.Context, m *matcher, q Query) []api.LogLine {
 	defer s.close()
 	long := longest
 	if q.Whole {
-		long = mostLine
+		long = wholeLine
 	}
 	from := s.goOn(t.mark, t.off)
 	var lines []api.LogLine

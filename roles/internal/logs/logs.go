@@ -48,7 +48,7 @@ type Query struct {
 	At            string // id of a line: those up to it
 	Limit         int
 	Buckets       int  // of a count
-	Whole         bool // long lines are not cut
+	Whole         bool // lines are hardly ever cut
 }
 
 // Values is the query as it travels.

@@ -76,7 +76,7 @@ func Page(ctx context.Context, list []Log, q Query) (api.LogPage, error) {
 func (s *source) page(b *budget, m *matcher, q Query) (api.LogPage, error) {
 	long := longest
 	if q.Whole {
-		long = mostLine
+		long = wholeLine
 	}
 	from, to := s.bounds(q)
 	var lines []found
