@@ -244,6 +244,8 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/diskfs/go-diskfs":          {"imagebuild"},
 	"github.com/vishvananda/netns":         {"cloud/lxc", "cloud/nodes"},
 	"golang.org/x/crypto/argon2":           {"roles/internal/auth"},
+	"github.com/coder/websocket":           {"roles/internal/terminal", "roles/director/edge"}, // the edge's tests ask for one
+	"github.com/creack/pty":                {"roles/agent/shell", "roles/client"},              // the client's tests need terminals
 	"github.com/tidwall/redcon":            {"services/web/session"},
 	"github.com/hashicorp":                 {}, // no such library is ours
 	"github.com/stretchr/testify":          {},

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nutshell/roles/agent/supervise"
@@ -58,6 +59,9 @@ type Agent struct {
 	code     *code
 	figures  *figures
 
+	living    context.Context // ends when the agent stops
+	terminals atomic.Int32    // that are open
+
 	applying sync.Mutex // one configuration at a time
 
 	mu      sync.Mutex
@@ -95,7 +99,7 @@ func New(c Config) (*Agent, error) {
 	m.super = super
 	director := rpc.NewClient(c.Director, pki.ClientTLS(c.Credentials, pki.Director))
 	super.AddLog("agent.log", "the agent itself", filepath.Join(m.Dir("log"), "agent.log"))
-	return &Agent{c: c, booted: c.Now(), director: director, super: super, machine: m, code: m.code, figures: newFigures(c.Dir)}, nil
+	return &Agent{c: c, booted: c.Now(), director: director, super: super, machine: m, code: m.code, figures: newFigures(c.Dir), living: context.Background()}, nil
 }
 
 func (a *Agent) serve(ctx context.Context) error {
@@ -107,6 +111,7 @@ func (a *Agent) serve(ctx context.Context) error {
 		TLSConfig: pki.ServerTLS(a.c.Credentials, pki.ManagerOf(a.c.Identity.Application))}
 	background, stop := context.WithCancel(ctx)
 	defer stop()
+	a.living = background
 	go a.super.Rotate(background)
 	go a.figures.watch(background)
 	go a.resume(background)

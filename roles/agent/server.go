@@ -53,6 +53,10 @@ func (a *Agent) handler() http.Handler {
 	}))
 	m.HandleFunc("POST /v1/streams/{name}", a.receive)
 	m.HandleFunc("GET /v1/streams/{name}", a.send)
+	m.HandleFunc("GET /v1/terminal", a.terminal)
+	m.Handle("GET /v1/files", rpc.Handle(filesTime, a.listFiles))
+	m.HandleFunc("GET /v1/files/content", a.giveFile)
+	m.HandleFunc("PUT /v1/files/content", a.takeFile)
 	m.HandleFunc("GET /v1/logs/{log}", func(w http.ResponseWriter, r *http.Request) {
 		path, err := a.super.LogPath(r.PathValue("log"))
 		if err != nil {

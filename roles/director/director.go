@@ -133,6 +133,7 @@ type Director struct {
 	known      sync.Map                           // passwords that were right a moment ago
 	strays     sync.Map                           // volumes without a row (false: told of), and "missing" ones of rows
 	streams    sync.Map                           // files on their way to services
+	terminals  *terminals
 	backups    *backups
 }
 
@@ -149,7 +150,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 		return nil, errors.New("director: Now and Log are required")
 	}
 	c.Limits = c.Limits.withDefaults()
-	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost)}
+	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })

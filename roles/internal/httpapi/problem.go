@@ -76,7 +76,7 @@ func (s *Server) finish(ctx context.Context, r Route, err error) error {
 }
 
 func (s *Server) audit(ctx context.Context, r Route, c *call, err error) {
-	if c == nil || c.audited || !c.guessed && (r.quiet || !changes(r.Method)) {
+	if c == nil || c.audited || !c.guessed && (r.quiet || !changes(r.Method) && !r.audited) {
 		return
 	}
 	c.audited = true

@@ -57,13 +57,14 @@ type Route struct {
 	quiet    bool // not worth a line in the audit: a heartbeat
 	raw      bool // the body is a stream of bytes, not JSON
 	anyQuery bool // the handler reads the query itself
+	audited  bool // worth a line in the audit, though it changes nothing by itself
 	register func(s *Server, r Route, op huma.Operation)
 }
 
 // On makes a route of a handler that takes In (path, query and header
 // parameters by tags, JSON in a field named Body) and answers Out as JSON. In
 // must be a struct; Out is any JSON type (204
-// for a nil pointer), JSON, None, Either, *Stream or *Events.
+// for a nil pointer), JSON, None, Either, *Stream, *Events or *Socket.
 func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, summary string, h func(context.Context, *In) (Out, error)) Route {
 	r := Route{ID: id, Method: method, Path: path, Needs: needs, Limit: limit, Summary: summary, status: http.StatusOK}
 	switch any(*new(Out)).(type) {
@@ -110,6 +111,9 @@ func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, 
 				return s.events(any(out).(*Events)), nil //nolint:contextcheck // huma hands the context to the stream itself
 			})
 		}
+	case *Socket:
+		r.audited = true
+		r.register = func(s *Server, r Route, op huma.Operation) { registerSocket(s, r, op, h) }
 	case Either:
 		r.status = http.StatusAccepted
 		r.register = func(s *Server, r Route, op huma.Operation) {
@@ -172,6 +176,10 @@ func (r Route) Status(status int) Route { r.status = status; return r }
 
 // Quiet leaves the route out of the audit.
 func (r Route) Quiet() Route { r.quiet = true; return r }
+
+// Audited has a line in the audit for a route that only reads: what it gives is
+// worth to know who had it.
+func (r Route) Audited() Route { r.audited = true; return r }
 
 // Raw lets the handler read the body itself, by Body.
 func (r Route) Raw() Route { r.raw = true; return r }

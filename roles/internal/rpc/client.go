@@ -91,6 +91,25 @@ func (c *Client) Stream(ctx context.Context, method, path string, body io.Reader
 	return resp, nil
 }
 
+// Upgrading is an HTTP client of the same peer for one connection that becomes
+// a WebSocket, which HTTP/2 cannot.
+func (c *Client) Upgrading() *http.Client {
+	t, ok := c.HTTP.Transport.(*http.Transport)
+	if !ok {
+		return c.HTTP
+	}
+	t = t.Clone()
+	t.ForceAttemptHTTP2, t.DisableKeepAlives = false, true
+	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	if t.TLSClientConfig != nil {
+		t.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	}
+	return &http.Client{Transport: t}
+}
+
+// Refusal is the error in an answer whose status is 400 or above.
+func Refusal(resp *http.Response) error { return readProblem(resp) }
+
 func unreachable(base string, err error) error {
 	code, message := api.CodeUnavailable, "does not answer"
 	switch {

@@ -32,9 +32,14 @@ func Handle[In, Out any](limit time.Duration, f func(ctx context.Context, r *htt
 			WriteError(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(out) // the peer went away: nobody to tell
+		WriteJSON(w, out)
 	})
+}
+
+// WriteJSON answers with out.
+func WriteJSON(w http.ResponseWriter, out any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // the peer went away: nobody to tell
 }
 
 // WriteError answers with problem+json.

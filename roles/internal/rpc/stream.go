@@ -88,6 +88,27 @@ func (c *Client) Send(ctx context.Context, path string, body io.Reader) (api.Act
 	return api.ActResult{}, causeOf(ctx, err)
 }
 
+// Put sends body as it comes and decodes the answer into out. An error of body
+// breaks it off, so that the peer does not take it for the whole.
+func (c *Client) Put(ctx context.Context, path string, body io.Reader, result any) error {
+	out := &outgoing{from: body}
+	resp, err := c.Stream(ctx, http.MethodPut, path, out)
+	if own := out.end(); own != nil {
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return own
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(result); err != nil {
+		return &api.Error{Code: api.CodeInternal, Op: "read the answer of", Object: c.Base + path, Err: err}
+	}
+	return nil
+}
+
 // Fetch copies a stream that a peer gives to w and returns its position. An
 // error says that what came is not the whole.
 func (c *Client) Fetch(ctx context.Context, path string, w io.Writer) (position string, err error) {
