@@ -265,6 +265,11 @@ export interface components {
             same: number;
             to: string;
         };
+        Directory: {
+            entries: components["schemas"]["Entry"][];
+            more: boolean;
+            path: string;
+        };
         Edge: {
             acme: boolean;
             domain: string;
@@ -286,6 +291,18 @@ export interface components {
             identity: string;
             /** Format: date-time */
             now: string;
+        };
+        Entry: {
+            /** Format: int64 */
+            bytes: number;
+            mode: string;
+            /** Format: date-time */
+            modified: string;
+            name: string;
+            of?: string;
+            target?: string;
+            /** @enum {string} */
+            type: "file" | "directory" | "link" | "other";
         };
         Error: {
             /** @enum {string} */
