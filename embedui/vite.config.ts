@@ -1,6 +1,7 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { readdirSync, rmSync } from 'node:fs';
 import { defineConfig, type Plugin } from 'vite';
+import { manual } from './manual';
 
 // The committed placeholder must survive a build, so dist is emptied here and
 // not by Vite.
@@ -17,7 +18,7 @@ function keepPlaceholder(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [svelte(), keepPlaceholder()],
+  plugins: [svelte(), manual(), keepPlaceholder()],
   build: {
     outDir: 'dist',
     emptyOutDir: false,

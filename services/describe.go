@@ -37,7 +37,7 @@ func (k Kind) Describe() api.Kind {
 		if ports == nil {
 			ports = []api.Port{}
 		}
-		part := api.Part{Name: p.Name, Title: p.Title, Summary: p.Summary, Default: p.Default, Min: p.Min, Max: p.Max, Fixed: p.Fixed, Ports: ports}
+		part := api.Part{Name: p.Name, Title: p.Title, Summary: p.Summary, Default: p.Default, Min: p.Min, Max: p.Max, Fixed: p.Fixed, Ports: ports, To: append([]string{}, p.To...)}
 		if p.Volume != nil {
 			part.Volume = p.Volume.Name
 		}

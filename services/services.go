@@ -65,6 +65,7 @@ type Part struct {
 	Default, Min, Max    int
 	Fixed                bool // users cannot change its count
 	Ports                []api.Port
+	To                   []string    // parts of its kind that it passes requests to
 	Volume               *VolumeRule // nil: none
 }
 

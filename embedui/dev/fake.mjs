@@ -52,7 +52,7 @@ async function answer(request, body, url, response) {
     if (method === 'DELETE') session.token = '';
     return method === 'DELETE' ? { status: 204 } : { json: { user, csrf: session.csrf } };
   }
-  if (path === '/events') return events(request, response);
+  if (path === '/events') return events(request, url, response);
   for (const [verb, pattern, handle] of routes) {
     const match = verb === method && pattern.exec(path);
     if (match) return handle({ world, user, groups: match.slice(1).map(decodeURIComponent), body, query: url.searchParams, request, response, problem, json: () => (body.length ? JSON.parse(body) : {}) });
@@ -60,12 +60,14 @@ async function answer(request, body, url, response) {
   return problem(404, 'not_found', `There is no ${method} ${path}.`);
 }
 
-function events(request, response) {
+function events(request, url, response) {
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
   const send = (e) => response.write(`id: ${e.id}\nevent: ${e.type}\ndata: ${JSON.stringify(e)}\n\n`);
-  send({ id: world.events.length, time: new Date().toISOString(), type: 'hello', application: 0, service: 0, object: '', data: {} });
-  const last = Number(request.headers['last-event-id'] ?? NaN);
-  if (!Number.isNaN(last)) world.events.filter((e) => e.id > last).forEach(send);
+  const newest = world.first + world.events.length - 1;
+  const last = Number(request.headers['last-event-id'] ?? url.searchParams.get('after') ?? 0);
+  const after = last >= world.first - 1 && last <= newest ? last : newest;
+  send({ id: after, time: new Date().toISOString(), type: 'hello', application: 0, service: 0, object: '', data: {} });
+  world.events.filter((e) => e.id > after).forEach(send);
   world.listeners.add(send);
   const beat = setInterval(() => response.write(': still here\n\n'), 10_000);
   request.on('close', () => {

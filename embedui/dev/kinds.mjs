@@ -1,5 +1,5 @@
 // Kinds as the director describes them; for development only.
-const part = (name, title, summary, more = {}) => ({ name, title, summary, default: 1, min: 1, max: 32, fixed: false, ports: [], ...more });
+const part = (name, title, summary, more = {}) => ({ name, title, summary, default: 1, min: 1, max: 32, fixed: false, ports: [], to: [], ...more });
 const setting = (name, title, type, def, help, more = {}) => ({ name, title, type, default: def, help, restart: false, ...more });
 
 export const kinds = [
@@ -25,7 +25,7 @@ export const kinds = [
   {
     name: 'php', title: 'PHP web hosting', summary: 'Serves PHP and static pages with nginx and php-fpm, behind a proxy that spreads the load.',
     parts: [
-      part('proxy', 'Proxy', 'Takes requests from the world and passes them on.', { max: 4, ports: [{ number: 80, use: 'HTTP', public: true }] }),
+      part('proxy', 'Proxy', 'Takes requests from the world and passes them on.', { max: 4, ports: [{ number: 80, use: 'HTTP', public: true }], to: ['web', 'backend'] }),
       part('web', 'Web', 'Serves static files.', { ports: [{ number: 8080, use: 'HTTP', public: false }] }),
       part('backend', 'Backend', 'Runs PHP.', { max: 64, ports: [{ number: 9000, use: 'FastCGI', public: false }] }),
     ],
@@ -50,7 +50,7 @@ export const kinds = [
     name: 'mysql', title: 'MySQL', summary: 'Keeps databases in MariaDB, on one node or on several that hold the same data.',
     parts: [
       part('mysql', 'Database node', 'holds all data and answers SQL', { max: 9, volume: 'data', ports: [{ number: 3306, use: 'SQL', public: true }, { number: 4444, use: 'copies for nodes that join', public: false }, { number: 4567, use: 'replication', public: false }] }),
-      part('glb', 'Balancer', 'one address for clients; sends them to nodes that are fit', { default: 0, min: 0, max: 3, ports: [{ number: 3306, use: 'SQL', public: true }] }),
+      part('glb', 'Balancer', 'one address for clients; sends them to nodes that are fit', { default: 0, min: 0, max: 3, ports: [{ number: 3306, use: 'SQL', public: true }], to: ['mysql'] }),
     ],
     settings: [
       setting('volume_size', 'Size of volumes', 'size', '4G', 'of each node’s data; it can grow, but not shrink'),

@@ -12,6 +12,8 @@ const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
 
 export class World {
   events = [];
+  /** id of the first event: none of a former director's can be taken for one of these */
+  first = Date.now();
   listeners = new Set();
   applications = new Map();
   services = new Map();
@@ -58,7 +60,7 @@ export class World {
   }
 
   emit(type, application, service, object, data) {
-    const e = { id: this.events.length + 1, time: iso(), type, application, service, object: String(object), data };
+    const e = { id: this.first + this.events.length, time: iso(), type, application, service, object: String(object), data };
     this.events.push(e);
     for (const l of this.listeners) l(e);
   }

@@ -43,7 +43,9 @@ type Part struct {
 	Max     int    `json:"max"`
 	Fixed   bool   `json:"fixed"` // its count cannot be changed by users
 	Ports   []Port `json:"ports"`
-	Volume  string `json:"volume,omitempty"` // name of the volume that each of its holders has
+	// To are parts of the same kind that it passes requests to.
+	To     []string `json:"to"`
+	Volume string   `json:"volume,omitempty"` // name of the volume that each of its holders has
 }
 
 // Port is a port that a part listens on.

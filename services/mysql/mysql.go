@@ -55,7 +55,7 @@ func Kind() services.Kind {
 				Volume: &services.VolumeRule{Name: "data", Title: "Databases", Bytes: volumeBytes}},
 			{Name: balancer, Title: "Balancer", Summary: "one address for clients; sends them to nodes that are fit", Default: 0, Min: 0, Max: 3,
 				Ports: []api.Port{{Number: sqlPort, Use: "SQL", Public: true}, {Number: readPort, Use: "SQL that only reads, where routing is read_write_split", Public: true},
-					{Number: oldPort, Use: "SQL, as ConPaaS had it", Public: true}, {Number: groupPort, Use: "vote of the arbitrator"}, {Number: peerPort, Use: "balancers among themselves"}}},
+					{Number: oldPort, Use: "SQL, as ConPaaS had it", Public: true}, {Number: groupPort, Use: "vote of the arbitrator"}, {Number: peerPort, Use: "balancers among themselves"}}, To: []string{database}},
 		},
 		Packages: []string{"mariadb-server", "mariadb-backup", "mariadb-client", "galera-4", "galera-arbitrator-4", "haproxy", "socat", "iproute2", "procps", "lsof", "openssl"},
 		Settings: defaults(),

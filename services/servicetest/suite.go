@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -41,6 +42,11 @@ func Description(t *testing.T, k services.Kind) {
 	for _, p := range k.Parts {
 		if p.Name == "" || p.Title == "" || p.Summary == "" || p.Default < p.Min || p.Default > p.Max || p.Max < 1 {
 			t.Errorf("part %+v: name, title, summary and Min ≤ Default ≤ Max are needed", p)
+		}
+		for _, to := range p.To {
+			if !slices.ContainsFunc(k.Parts, func(o services.Part) bool { return o.Name == to && to != p.Name }) {
+				t.Errorf("part %s passes requests to %q: it must name another part", p.Name, to)
+			}
 		}
 	}
 	d := k.Describe()

@@ -26,7 +26,7 @@ const (
 func Parts(what string) []services.Part {
 	return []services.Part{
 		{Name: Proxy, Title: "Proxy", Summary: "entry point: sends each request to a web or backend node", Default: 1, Min: 1, Max: 16,
-			Ports: []api.Port{{Number: ProxyPort, Use: "HTTP", Public: true}}},
+			Ports: []api.Port{{Number: ProxyPort, Use: "HTTP", Public: true}}, To: []string{Static, Backend}},
 		{Name: Static, Title: "Web", Summary: "serves static files", Default: 1, Min: 1, Max: 32, Ports: []api.Port{{Number: StaticPort, Use: "HTTP from proxies"}}},
 		{Name: Backend, Title: "Backend", Summary: "runs " + what, Default: 1, Min: 1, Max: 64, Ports: []api.Port{{Number: BackendPort, Use: "HTTP from proxies"}}},
 	}

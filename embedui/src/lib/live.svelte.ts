@@ -2,7 +2,7 @@
 // read from here and never poll for state.
 import { SvelteMap } from 'svelte/reactivity';
 import type { Application, Cloud, Event, Instance, Kind, Operation, Service, Session, User, Version } from './api';
-import { get, list, onSignedOut, setCsrf } from './client';
+import { get, list, onSignedOut, raw, setCsrf } from './client';
 import type { Account } from './data';
 import { Trail } from './trail';
 
@@ -35,6 +35,10 @@ class Live {
   /** account is what this user has and uses; null while it is not known. */
   account = $state<Account | null>(null);
   trail = new Trail();
+  /** skew is how much later it is for the director than for this browser, in ms; null while it is not known. */
+  skew = $state<number | null>(null);
+  /** replaced is true when the director was replaced by another version since these pages were loaded. */
+  replaced = $state(false);
 
   #source: EventSource | null = null;
   #held: Event[] | null = null;
@@ -42,6 +46,12 @@ class Live {
   #retry: ReturnType<typeof setTimeout> | undefined;
   #figures: ReturnType<typeof setInterval> | undefined;
   #counted: ReturnType<typeof setTimeout> | undefined;
+  #seldom = 0;
+  /** id of the last event that was received; what came after it is asked for after a break. */
+  #last = 0;
+  /** everything was fetched once, and events told of each change since. */
+  #whole = false;
+  #loads = 0;
 
   constructor() {
     setInterval(() => (this.now = Date.now()), 1000);
@@ -80,6 +90,8 @@ class Live {
     this.session = null;
     this.loaded = false;
     this.account = null;
+    this.#last = 0;
+    this.#whole = false;
     clearTimeout(this.#counted);
     setCsrf('');
     for (const m of [this.applications, this.services, this.instances, this.operations]) m.clear();
@@ -133,11 +145,23 @@ class Live {
 
   #listen(): void {
     this.#source?.close();
-    this.#held = [];
-    const source = new EventSource('/api/v1/events');
+    this.#held ??= [];
+    const source = new EventSource('/api/v1/events' + (this.#whole ? `?after=${this.#last}` : ''));
     this.#source = source;
-    source.addEventListener('hello', () => {
+    // hello names the event after which this stream goes on. When that is the
+    // last one seen, nothing was missed; else the director no longer has what
+    // lies between, and everything is read again.
+    source.addEventListener('hello', (e) => {
       this.link = 'live';
+      const from = Number((e as MessageEvent<string>).lastEventId);
+      if (this.#whole && from === this.#last) {
+        const held = this.#held ?? [];
+        this.#held = null;
+        for (const h of held) this.#apply(h);
+        void this.#ask();
+        return;
+      }
+      this.#last = from;
       void this.#load();
     });
     for (const kind of kinds) {
@@ -181,7 +205,9 @@ class Live {
   // Events that arrive while everything is fetched again are newer than what
   // is fetched, so they are held back and laid over it.
   async #load(): Promise<void> {
+    const turn = ++this.#loads;
     this.#held = [];
+    this.#whole = false;
     try {
       const [apps, services, instances, operations, clouds, kinds, version] = await Promise.all([
         list<Application>('/applications'),
@@ -192,6 +218,8 @@ class Live {
         list<Kind>('/kinds'),
         get<Version>('/version'),
       ]);
+      // the stream broke meanwhile, and another reading has begun
+      if (turn !== this.#loads) return;
       replace(this.applications, apps.map((a) => [a.id, a]));
       replace(this.services, []);
       for (const s of services) this.putService(s);
@@ -202,12 +230,14 @@ class Live {
       this.trail.add(instances);
       this.clouds = clouds;
       this.kinds = kinds;
-      this.version = version;
+      this.#know(version);
       this.versionsRevision++;
       this.dataRevision++;
       this.loaded = true;
+      this.#whole = true;
       this.#count();
     } catch {
+      if (turn !== this.#loads) return;
       if (this.session) this.#retry = setTimeout(() => void this.#load(), 2000);
     }
     const held = this.#held ?? [];
@@ -215,7 +245,29 @@ class Live {
     for (const e of held) this.#apply(e);
   }
 
+  #know(version: Version): void {
+    if (this.version && this.version.binary_sha256 !== version.binary_sha256) this.replaced = true;
+    this.version = version;
+  }
+
+  // What no event tells of: the director may be another one after a break,
+  // and clouds come and go.
+  async #ask(): Promise<void> {
+    const before = Date.now();
+    try {
+      const answer = await raw('/version');
+      this.#know((await answer.json()) as Version);
+      const date = Date.parse(answer.headers.get('Date') ?? '');
+      // The header has whole seconds, and the answer took its time.
+      if (date) this.skew = date + 500 - (before + Date.now()) / 2;
+      this.clouds = await list<Cloud>('/clouds');
+    } catch {
+      // the stream of events shows a lost link; nothing to say twice
+    }
+  }
+
   async #refreshFigures(): Promise<void> {
+    if (this.#seldom++ % 15 === 0) void this.#ask();
     try {
       const instances = await list<Instance>('/resources');
       for (const i of instances) {
@@ -246,6 +298,7 @@ class Live {
   }
 
   #receive(e: Event): void {
+    this.#last = Math.max(this.#last, e.id);
     if (this.#held) this.#held.push(e);
     else this.#apply(e);
   }

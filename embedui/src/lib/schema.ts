@@ -584,6 +584,7 @@ export interface components {
             ports: components["schemas"]["Port"][];
             summary: string;
             title: string;
+            to: string[];
             volume?: string;
         };
         Port: {
