@@ -58,7 +58,7 @@ on('GET /kinds', (x) => ({ json: x.world.kinds }));
 on('GET /resources', (x) => ({ json: [...x.world.instances.values()] }));
 on('GET /audit', (x) => ({ json: x.world.audits }));
 on('GET /services', (x) => ({ json: [...x.world.services.values()] }));
-on('GET /operations', (x) => ({ json: [...x.world.operations.values()].sort((a, b) => (a.created < b.created ? 1 : -1)) }));
+on('GET /operations', (x) => ({ json: [...x.world.operations.values()].filter((o) => !x.query.get('application') || String(o.application) === x.query.get('application')).sort((a, b) => (a.created < b.created ? 1 : -1)) }));
 on('GET /operations/{id}', (x) => (x.world.operations.has(x.groups[0]) ? { json: x.world.operations.get(x.groups[0]) } : x.problem(404, 'not_found', 'There is no such operation.')));
 on('POST /operations/{id}/cancel', (x) => {
   const o = x.world.operations.get(x.groups[0]);

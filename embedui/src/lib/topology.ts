@@ -115,7 +115,7 @@ export function draw(app: Application, services: Service[], instances: Instance[
   }
   // Each column stands in the middle of the height, as far as it is shorter.
   if (!narrow) centre(drawing);
-  if (open) drawing.visitors = narrow ? { x: drawing.width / 2, y: 18 } : { x: visitors / 2, y: drawing.height / 2 };
+  if (open) drawing.visitors = narrow ? { x: drawing.width / 2, y: 18 } : { x: visitors / 2, y: middle(drawing.boxes.filter((b) => laid.some((l) => l.open && l.columns[0]?.includes(b)))) };
   join(drawing, m, laid, services, kind, rates);
   return drawing;
 }
@@ -175,6 +175,9 @@ function centre(d: Drawing): void {
     }
   }
 }
+
+// middle is the height at which visitors stand: that of what they reach.
+const middle = (boxes: Box[]): number => boxes.reduce((sum, b) => sum + b.y + high / 2, 0) / Math.max(1, boxes.length);
 
 function join(d: Drawing, m: Measures, laid: Laid[], services: Service[], kind: (name: string) => Kind | undefined, rates: Rates): void {
   const { narrow } = m;
