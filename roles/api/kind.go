@@ -84,12 +84,15 @@ type Action struct {
 	Secret string `json:"secret,omitempty"`
 }
 
-// Parameter is one parameter of an action.
+// Parameter is one parameter of an action. One that is called confirm is asked
+// for by people and pages alike before what the action destroys is lost: it
+// takes "yes", or the name of the thing once more.
 type Parameter struct {
 	Name     string   `json:"name"`
 	Help     string   `json:"help"`
 	Required bool     `json:"required"`
 	Enum     []string `json:"enum,omitempty"`
+	Type     string   `json:"type,omitempty"` // string (where it is empty), integer, boolean, size, text
 }
 
 // CodeRules says whether a kind keeps code versions.

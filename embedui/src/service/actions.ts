@@ -1,5 +1,6 @@
 // What pages read out of the description of a kind's actions.
 import type { Action, ActResult, Json, Kind, Parameter } from '../lib/api';
+import { covered } from '../panels/panels';
 
 /** given are the arguments that were filled in. */
 export const given = (args: Record<string, string>): Record<string, string> => Object.fromEntries(Object.entries(args).filter(([, v]) => v !== ''));
@@ -61,7 +62,7 @@ export function rows(answer: ActResult): Row[] {
 
 /** placed are names of actions that another panel of the page shows. */
 export function placed(kind: Kind): Set<string> {
-  const shown = new Set<string>();
+  const shown = covered(kind.name);
   for (const c of collections(kind)) for (const a of [c.list, c.create, c.remove, ...c.others]) if (a) shown.add(a.name);
   for (const a of kind.actions) if (a.takes || a.gives || a.secret || a.name === 'connect') shown.add(a.name);
   return shown;

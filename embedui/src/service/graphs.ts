@@ -18,7 +18,10 @@ export const ticks = (unit: string): number[] | undefined => (unit.startsWith('B
 export function columns(g: Graph, series: Series[]): Columns {
   const times = new Set<number>();
   for (const s of series) for (const [t] of s.points ?? []) times.add(t);
-  const grid = [...times].sort((a, b) => a - b);
+  return onGrid(g, series, [...times].sort((a, b) => a - b));
+}
+
+function onGrid(g: Graph, series: Series[], grid: number[]): Columns {
   // A hole in all lines has no times at all: without one it would be bridged.
   const xs: number[] = [];
   for (const t of grid) {
@@ -85,3 +88,54 @@ export function when(seconds: number, range: number): string {
     ? d.toLocaleString('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' })
     : d.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: range > 7200 ? undefined : '2-digit' });
 }
+
+/** Line is one line of a drawing. */
+export interface Line {
+  name: string;
+  colour: string;
+  series: Series;
+  /** it is of an earlier time, moved to this one */
+  earlier: boolean;
+}
+
+/** Only says which lines are wanted: those of one part, or of one instance. */
+export interface Only {
+  part?: string;
+  instance?: string;
+  /** which instances hold the part now */
+  holders?: string[];
+}
+
+const wanted = (s: Series, only: Only): boolean =>
+  only.instance ? s.labels?.instance === only.instance : !only.part || (s.labels?.part ? s.labels.part === only.part : !s.labels?.instance || !!only.holders?.includes(s.labels.instance));
+
+/** drawn are the lines of a graph, with those of an earlier one moved by so many seconds. */
+export function drawn(g: Graph, parts: string[], only: Only, before: Graph | undefined, moved: number, then: string): Line[] {
+  const now = lines(g, parts).filter((s) => wanted(s, only)).map((s, i): Line => ({ name: titleOf(s), colour: colour(s, i, parts), series: s, earlier: false }));
+  if (!before) return now;
+  // The two are measured at times that do not meet after the move, so the
+  // earlier ones are put to the nearest of now's steps.
+  const first = now.find((l) => l.series.points?.length)?.series.points?.[0][0] ?? 0;
+  const at = (t: number) => first + Math.round((t + moved - first) / g.step) * g.step;
+  const earlier = lines(before, parts).filter((s) => wanted(s, only)).map((s, i): Line => ({ name: `${titleOf(s)}, ${then}`, colour: colour(s, i, parts), series: { ...s, points: (s.points ?? []).map(([t, v]): [number, number] => [at(t), v]) }, earlier: true }));
+  return [...now, ...earlier];
+}
+
+/** csv is what a drawing shows as a file for other programs: figures as they are, in the unit of the graph. */
+export function csv(unit: string, names: string[], [times, ...values]: Columns): string {
+  const cell = (text: string) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const head = ['time', ...names.map((n) => (unit ? `${n} (${unit})` : n))].map(cell).join(',');
+  return [head, ...times.map((t, i) => [new Date(t * 1000).toISOString(), ...values.map((v) => v[i] ?? '')].join(','))].join('\n') + '\n';
+}
+
+/** save hands a text to the browser as a file. */
+export function save(name: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type: 'text/csv' }));
+  const a = document.createElement('a');
+  [a.href, a.download] = [url, name];
+  a.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** ranges are those that can be chosen by name: for the API, for people, in seconds. */
+export const ranges = [['15m', '15 min', 900], ['1h', '1 h', 3600], ['6h', '6 h', 21_600], ['24h', '24 h', 86_400], ['7d', '7 d', 604_800], ['30d', '30 d', 2_592_000]] as const;

@@ -1,8 +1,8 @@
 // What the monitor of a database cluster makes of the answers to "status":
 // rates of counters, means over the nodes, and what looks wrong.
-import type { ActResult, Instance, Json } from '../lib/api';
-import { percent } from '../lib/format';
-import { rows } from './actions';
+import type { ActResult, Instance, Json } from '../../lib/api';
+import { percent } from '../../lib/format';
+import { rows } from '../../service/actions';
 
 export const kindsOfQueries = ['selects', 'inserts', 'updates', 'deletes'] as const;
 
