@@ -224,7 +224,9 @@ func (c *Client) Commands() []*cli.Command {
 	}
 	graph := c.graphVerb(nil)
 	graph.Category = things
-	list = append(list, graph)
+	logs := c.linesVerb()
+	logs.Category = things
+	list = append(list, graph, logs)
 	for i, k := range c.kinds {
 		if findCommand(list, sameName(k.Name)) == nil && !slices.Contains(reservedObjects(), sameName(k.Name)) {
 			list = append(list, c.object(kinds, k.Name, k.Summary, c.serviceVerbs(&c.kinds[i])))
@@ -249,7 +251,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"template", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "volume", "backup", "login", "logout", "completion"}
+	return []string{"template", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "logs", "volume", "backup", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

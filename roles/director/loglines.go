@@ -29,14 +29,14 @@ type LogFilter struct {
 	Search   string `query:"search" doc:"lines that have this text; capitals do not matter"`
 	Regex    string `query:"regex" doc:"lines that match, in Go's syntax"`
 	Level    string `query:"level" doc:"lines at least so grave: debug, info, warn or error; those that do not say count as info"`
-	Since    string `query:"since" doc:"RFC 3339"`
-	Until    string `query:"until" doc:"RFC 3339"`
+	Since    string `query:"since" doc:"RFC 3339, or a span back such as 90m, 24h or 30d"`
+	Until    string `query:"until" doc:"as since"`
 }
 
-// values is the filter as managers know it, checked.
+// values is the filter as managers know it, but for times.
 func (f LogFilter) values(service string) url.Values {
 	v := url.Values{}
-	for name, value := range map[string]string{"service": service, "instance": f.Instance, "log": f.Log, "search": f.Search, "regex": f.Regex, "level": f.Level, "since": f.Since, "until": f.Until} {
+	for name, value := range map[string]string{"service": service, "instance": f.Instance, "log": f.Log, "search": f.Search, "regex": f.Regex, "level": f.Level} {
 		if value != "" {
 			v.Set(name, value)
 		}
@@ -77,6 +77,18 @@ func (d *Director) logsAsked(ctx context.Context, f LogFilter, more func(url.Val
 	v := f.values(service)
 	if more != nil {
 		more(v)
+	}
+	for name, text := range map[string]string{"since": f.Since, "until": f.Until} {
+		if text == "" {
+			continue
+		}
+		at, err := moment(name, text, d.c.Now(), time.Time{})
+		if err != nil {
+			e := api.AsError(err)
+			e.Op, e.Object = "read", "logs"
+			return l, e
+		}
+		v.Set(name, at.UTC().Format(time.RFC3339Nano))
 	}
 	l.query, err = logs.Parse(v)
 	return l, err
