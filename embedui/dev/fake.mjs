@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import * as honest from './honest.mjs';
 import { routes } from './routes.mjs';
 import { World } from './world.mjs';
 
@@ -20,6 +21,9 @@ const policy = "default-src 'self'; style-src 'self'; script-src 'self'; img-src
 const types = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 // FAKE_SESSION lets a session outlive the process, as the real director's do.
 const session = { token: process.env.FAKE_SESSION ? '1.' + process.env.FAKE_SESSION : '', csrf: 'fake-csrf-token', failures: 0 };
+
+/** doubt tells of what the real director would have answered otherwise; tests fail on it. */
+const doubt = (what) => what && console.error('DISHONEST', what);
 
 const problem = (status, code, message, more = {}) => ({ status, problem: { status, code, message, title: code, ...more } });
 
@@ -62,7 +66,7 @@ async function answer(request, body, url, response) {
 
 function events(request, url, response) {
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
-  const send = (e) => response.write(`id: ${e.id}\nevent: ${e.type}\ndata: ${JSON.stringify(e)}\n\n`);
+  const send = (e) => (doubt(e.type !== 'hello' && honest.told(e)), response.write(`id: ${e.id}\nevent: ${e.type}\ndata: ${JSON.stringify(e)}\n\n`));
   const newest = world.first + world.events.length - 1;
   const last = Number(request.headers['last-event-id'] ?? url.searchParams.get('after') ?? 0);
   const after = last >= world.first - 1 && last <= newest ? last : newest;
@@ -102,8 +106,12 @@ const server = createServer(async (request, response) => {
     return undefined; // the client went away
   }
   try {
-    const a = await answer(request, Buffer.concat(chunks), url, response);
+    const body = Buffer.concat(chunks);
+    const unknown = honest.asked(request.method, url, request.headers['content-type'], body);
+    doubt(unknown);
+    const a = unknown ? problem(422, 'invalid', unknown) : await answer(request, body, url, response);
     if (!a) return undefined;
+    if (a.json !== undefined || a.problem) doubt(honest.answered(request.method, url, a.status ?? 200, a.problem ?? a.json));
     const headers = { 'Cache-Control': 'no-store' };
     if (a.cookie) headers['Set-Cookie'] = `nutshell_session=${a.cookie}; Path=/; HttpOnly; SameSite=Strict`;
     if (a.problem) return response.writeHead(a.status, { ...headers, 'Content-Type': 'application/problem+json' }).end(JSON.stringify(a.problem));

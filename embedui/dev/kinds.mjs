@@ -2,7 +2,7 @@
 const part = (name, title, summary, more = {}) => ({ name, title, summary, default: 1, min: 1, max: 32, fixed: false, ports: [], to: [], ...more });
 const setting = (name, title, type, def, help, more = {}) => ({ name, title, type, default: def, help, restart: false, ...more });
 
-export const kinds = [
+const all = [
   {
     name: 'generic', title: 'Generic', summary: 'Runs any program packed as an archive, steered by up to five scripts: init, notify, run, interrupt, cleanup.',
     parts: [part('master', 'Master', 'The first instance; it stays until the service stops.', { fixed: true, max: 1 }), part('node', 'Node', 'Further instances that run the same scripts.', { default: 0, min: 0 })],
@@ -103,3 +103,5 @@ export const kinds = [
     offers: [{ name: 'address', help: 'of the front', secret: false }, { name: 'token', help: 'to be let in', secret: true }], secrets: [{ name: 'token', title: 'Token', help: 'to be let in', own: true, shown: false }],
   },
 ];
+
+export const kinds = all.map((k) => ({ packages: [], offers: [], secrets: [], volumes: false, backups: false, ...k }));

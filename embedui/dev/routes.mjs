@@ -265,7 +265,7 @@ on(`GET ${S}/versions/{version}/download`, withService((x) => ({ text: x.world.b
 const broken = (x, s, id) => (versions(x, s).find((v) => v.id === id)?.filename.includes('broken') ? { code: 'invalid', op: 'check', object: 'version ' + id, message: `${id} answered 500 to GET / on a1-s1-3fa2c1 and never got a request`, hint: 'mend the page or choose another health page in the settings, then upload it again', log_tail: ['[22-Nov-2026 10:14:03] PHP Fatal error:  Uncaught Error: Call to undefined function shop_init() in /srv/code/index.php:14', 'Stack trace:', '#0 {main}', '  thrown in /srv/code/index.php on line 14'] } : undefined);
 function activate(x, s, version) {
   if (s.operation) return busy(x, s);
-  const set = () => { s.version = version; x.world.emit('version', s.application, s.id, version, null); };
+  const set = () => { s.version = version; x.world.emit('version', s.application, s.id, version, { ...versions(x, s).find((v) => v.id === version), current: true }); };
   if (s.state !== 'RUNNING') { set(); x.world.tell(s, true); return { json: s }; }
   x.world.move(s, 'ADAPTING', `activating ${version}`, true);
   return { status: 202, json: x.world.operate('service.activate', `Activate ${version} on ${s.name}`, s.application, s.id, [['Unpack on every instance', 900], ['Check version', 700, 'GET / on every backend'], ['Switch the proxy', 300], ['Drain the old version', 800]], {

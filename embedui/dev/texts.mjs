@@ -12,7 +12,7 @@ const check = process.argv.includes('--check');
 const only = process.argv.slice(2).filter((a) => !a.startsWith('--')).map((f) => f.replace(/^.*?src\//, 'src/'));
 
 // Attributes, properties of components and fields of objects that people read.
-const read = new Set(['title', 'label', 'placeholder', 'alt', 'aria-label', 'aria-description', 'aria-roledescription', 'aria-valuetext', 'text', 'hint', 'help', 'heading', 'message', 'caption', 'summary', 'what', 'verb', 'done', 'empty', 'note']);
+const read = new Set(['title', 'label', 'placeholder', 'alt', 'aria-label', 'aria-description', 'aria-roledescription', 'aria-valuetext', 'text', 'hint', 'help', 'heading', 'message', 'caption', 'summary', 'what', 'verb', 'empty', 'note']);
 // Elements whose texts are code, names and keys.
 const verbatim = new Set(['code', 'kbd', 'samp', 'pre', 'style', 'script', 'svg']);
 // Names are the same in every language.

@@ -69,7 +69,7 @@ export class World {
 
   addApplication(name, state = 'INIT', minutes = 0, services = 0) {
     const id = this.applications.size + 1;
-    const a = { id, name, owner: 'admin', state, desired: state === 'RUNNING' ? 'started' : 'stopped', cloud: 'local', reason: state === 'RUNNING' ? 'its manager answers' : '', created: ago(minutes + 1) };
+    const a = { id, name, owner: 'admin', access: 'owner', state, desired: state === 'RUNNING' ? 'started' : 'stopped', cloud: 'local', reason: state === 'RUNNING' ? 'its manager answers' : '', created: ago(minutes + 1) };
     this.applications.set(id, a);
     this.history(id, 0, 'INIT', 'created', minutes + 1);
     if (state === 'RUNNING') {
@@ -87,7 +87,7 @@ export class World {
     const s = {
       id, application: a.id, name, kind, state, desired: state === 'RUNNING' ? 'started' : 'stopped', reason: state === 'RUNNING' ? 'everything answers' : '', cloud: 'local',
       parts: { ...Object.fromEntries(k.parts.map((p) => [p.name, p.default])), ...parts },
-      auto_deploy: true, keep_versions: 0,
+      auto_deploy: true, keep_versions: 0, bind: ['*'],
       settings: Object.fromEntries(k.settings.map((x) => [x.name, x.default])), urls: [], created: ago(minutes + 1), since: ago(minutes),
     };
     this.services.set(`${a.id}/${id}`, s);
@@ -106,7 +106,7 @@ export class World {
   }
 
   version(id, filename, description, size, minutes, by) {
-    return { id, filename, description, format: filename.replace(/^[^.]+\./, ''), strip: '', bytes: size, sha256: hex(32), files: 3 + Math.round(size / 9000), by, created: ago(minutes) };
+    return { id, filename, description, format: filename.replace(/^[^.]+\./, ''), strip: '', bytes: size, sha256: hex(32), files: 3 + Math.round(size / 9000), by, created: ago(minutes), current: false };
   }
 
   place(s, k) {
@@ -153,7 +153,7 @@ export class World {
   }
 
   volume(s, i, name, bytes, used, minutes, more = {}) {
-    const v = { id: `v-${hex(4)}`, application: s.application, service: s.id, name, cloud: 'local', bytes, used, instance: i?.id, state: i ? 'attached' : 'free', created: ago(minutes), since: ago(minutes), snapshots: [], ...more };
+    const v = { id: `v-${hex(4)}`, application: s.application, service: s.id, name, cloud: 'local', bytes, used: Math.round(used), instance: i?.id, state: i ? 'attached' : 'free', created: ago(minutes), since: ago(minutes), snapshots: [], ...more };
     this.volumes.push(v);
     return v;
   }

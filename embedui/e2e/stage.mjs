@@ -1,24 +1,27 @@
 // A development director of its own and a browser that looks at it, for tests
 // of what must hold when things go wrong.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const port = 5700 + Math.floor(Math.random() * 200);
+// Found without waiting: browser.mjs reads the address as soon as this module waits for anything.
+const port = Number(execFileSync(process.execPath, ['-e', "const s = require('net').createServer().listen(0, '127.0.0.1', () => (console.log(s.address().port), s.close()))"]));
 process.env.NUTSHELL_URL = `http://127.0.0.1:${port}`;
 process.env.NUTSHELL_PASSWORD = 'nutshell';
 const { open, page, shoot } = await import('./browser.mjs');
 
+export const faults = [];
 let director;
 export async function start(scenario = 'seed') {
-  director = spawn(process.execPath, [fileURLToPath(new URL('../dev/fake.mjs', import.meta.url)), '--port', String(port), '--scenario', scenario], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, FAKE_SPEED: '0.6', FAKE_SESSION: 'kept' } });
+  director = spawn(process.execPath, [fileURLToPath(new URL('../dev/fake.mjs', import.meta.url)), '--port', String(port), '--scenario', scenario], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FAKE_SPEED: '0.6', FAKE_SESSION: 'kept' } });
+  createInterface(director.stderr).on('line', (line) => (line.startsWith('DISHONEST') ? faults.push(line) : console.error(line)));
   await new Promise((ready) => director.stdout.once('data', ready));
 }
 export const stop = () => new Promise((gone) => (director.once('exit', gone), director.kill('SIGKILL')));
 
-export const faults = [];
 const failures = [];
 await start();
 export const browser = await open();
@@ -30,6 +33,7 @@ export async function step(name, work) {
     console.log('ok  ', name);
   } catch (e) {
     failures.push(name);
+    if (name === 'sign in') throw e;
     console.log('FAIL', name, e.message.split('\n').slice(0, 6).join(' / '));
     await shoot(p, 'behaviour-' + failures.length);
   }
@@ -55,6 +59,6 @@ export async function end() {
   await browser.close();
   await stop();
   rmSync(files, { recursive: true });
-  for (const f of faults) console.log('FAULT', f);
+  for (const f of new Set(faults)) console.log('FAULT', f);
   process.exit(failures.length || faults.length ? 1 : 0);
 }

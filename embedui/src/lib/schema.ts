@@ -479,6 +479,81 @@ export interface components {
             description: string;
             name: string;
         };
+        LogCount: {
+            /** Format: date-time */
+            at: string;
+            /** Format: int64 */
+            debug?: number;
+            /** Format: int64 */
+            error?: number;
+            /** Format: int64 */
+            info?: number;
+            /** Format: int64 */
+            other?: number;
+            /** Format: int64 */
+            warn?: number;
+        };
+        LogCounts: {
+            buckets: components["schemas"]["LogCount"][];
+            /** Format: int64 */
+            scanned: number;
+            silent: components["schemas"]["LogSilent"][];
+            /** Format: date-time */
+            since: string;
+            /** Format: int64 */
+            total: number;
+            /** Format: date-time */
+            until: string;
+            whole: boolean;
+        };
+        LogLine: {
+            /** Format: date-time */
+            at?: string;
+            /** Format: int64 */
+            cut?: number;
+            id: string;
+            instance: string;
+            level?: string;
+            log: string;
+            matches?: [
+                number,
+                number
+            ][];
+            service?: string;
+            text: string;
+        };
+        LogPage: {
+            after: string;
+            before?: string;
+            lines: components["schemas"]["LogLine"][];
+            more: boolean;
+            /** Format: int64 */
+            scanned: number;
+            silent: components["schemas"]["LogSilent"][];
+        };
+        LogSilent: {
+            instance: string;
+            log?: string;
+            message: string;
+            service?: string;
+        };
+        LogSource: {
+            /** Format: int64 */
+            bytes: number;
+            description: string;
+            /** Format: date-time */
+            first?: string;
+            instance: string;
+            /** Format: date-time */
+            last?: string;
+            log: string;
+            parts?: string[];
+            service?: string;
+        };
+        LogSources: {
+            silent: components["schemas"]["LogSilent"][];
+            sources: components["schemas"]["LogSource"][];
+        };
         ManifestCheck: {
             application: string;
             /** Format: int64 */
@@ -571,6 +646,7 @@ export interface components {
             help: string;
             name: string;
             required: boolean;
+            type?: string;
         };
         Part: {
             /** Format: int64 */
