@@ -1,6 +1,6 @@
 // Kinds as the director describes them; for development only.
-const part = (name, title, summary, more = {}) => ({ name, title, summary, default: 1, min: 1, max: 32, fixed: false, ports: [], to: [], ...more });
-const setting = (name, title, type, def, help, more = {}) => ({ name, title, type, default: def, help, restart: false, ...more });
+export const part = (name, title, summary, more = {}) => ({ name, title, summary, default: 1, min: 1, max: 32, fixed: false, ports: [], to: [], ...more });
+export const setting = (name, title, type, def, help, more = {}) => ({ name, title, type, default: def, help, restart: false, ...more });
 
 const all = [
   {
@@ -82,25 +82,6 @@ const all = [
       { name: 'password', help: 'its password', secret: true }, { name: 'database', help: 'database of the setting database', secret: false }, { name: 'url', help: 'all of it as mysql://user:password@host:port/database', secret: true },
     ],
     secrets: [{ name: 'password', title: 'Password of user mysqldb', help: 'of the account that owns all databases', own: true, shown: false }],
-  },
-  {
-    // A kind that no page knows, with everything that a description may hold.
-    name: 'testkind', title: 'Kind <b>nobody</b> knows', summary: 'Proves that a page is made of a description alone.',
-    parts: [part('front', 'Front', 'Takes requests.', { max: 3, ports: [{ number: 8443, use: 'HTTPS', public: true }] }), part('very-long-name-of-a-part', 'A part with a very long title, as translators make them', 'Works.', { default: 2, max: 0, volume: 'store' }), part('lone', 'Lone', 'There is one.', { fixed: true, max: 1 })],
-    settings: [
-      setting('colour', 'Colour', 'string', 'walnut', 'Of the shell.', { enum: ['walnut', 'hazel', '<i>almond</i>'] }), setting('weight', 'Weight', 'integer', 12, 'Of one.', { min: 1, max: 99, unit: 'grams' }),
-      setting('cracked', 'Cracked', 'boolean', true, 'Opened before it is served.'), setting('room', 'Room', 'size', '512M', 'For all of them.', { restart: true }), setting('names', 'Names', 'list', ['one', 'two'], 'One per line.'), setting('poem', 'Poem', 'text', '', 'Several lines.'),
-    ],
-    actions: [
-      { name: 'list_nuts', title: 'List nuts', summary: 'and what they weigh', params: [], reads: true },
-      { name: 'add_nut', title: 'Add a nut', summary: 'to the bowl', params: [{ name: 'name', help: 'of the nut', required: true }, { name: 'weight', help: 'in grams', required: false, type: 'integer' }, { name: 'shelled', help: 'without its shell', required: false, type: 'boolean' }], reads: false },
-      { name: 'remove_nut', title: 'Take a nut', summary: 'out of the bowl', params: [{ name: 'name', help: 'of the nut', required: true }], reads: false },
-      { name: 'weigh', title: 'Weigh the bowl', summary: 'and say what is in it', params: [{ name: 'unit', help: 'of the answer', required: false, enum: ['g', 'oz'] }], reads: true },
-      { name: 'empty', title: 'Empty the bowl', summary: 'for a new start', params: [{ name: 'room', help: 'that stays', required: false, type: 'size' }, { name: 'note', help: 'for those who come after', required: false, type: 'text' }, { name: 'confirm', help: 'yes', required: true, enum: ['yes'] }], reads: false },
-      { name: 'fill', title: 'Fill the bowl', summary: 'from a file', params: [], reads: false, takes: 'a list of nuts' }, { name: 'pour', title: 'Pour the bowl', summary: 'into a file', params: [], reads: true, gives: 'nuts.txt' },
-    ],
-    code: { accepts: true, help: 'A recipe.' }, packages: ['nutcracker'], volumes: true, backups: true,
-    offers: [{ name: 'address', help: 'of the front', secret: false }, { name: 'token', help: 'to be let in', secret: true }], secrets: [{ name: 'token', title: 'Token', help: 'to be let in', own: true, shown: false }],
   },
 ];
 

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
+import { nuts } from './testkind.mjs';
 
 const list = [];
 const on = (methodAndPath, handle) => {
@@ -279,7 +280,7 @@ on(`POST ${S}/actions/{action}`, withService((x, s) => {
   const all = x.world.of(s).filter((i) => i.state === 'ready');
   const runs = x.world.scriptRuns;
   const running = all.some((i) => runs.get(i.id)?.until > Date.now());
-  const told = s.kind === 'mysql' && sql(x, s, all);
+  const told = (s.kind === 'mysql' && sql(x, s, all)) || (s.kind === 'testkind' && nuts(x, s));
   if (told) return told;
   switch (x.groups[2]) {
     case 'get_helloworld': return { json: { text: all.map((i) => `Received hello world from ${i.id}`).join('\n') } };

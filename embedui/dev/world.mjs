@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { seedData } from './data.mjs';
 import { kinds } from './kinds.mjs';
+import { seedOdd } from './testkind.mjs';
 
 const iso = (ms = Date.now()) => new Date(ms).toISOString();
 const ago = (minutes) => iso(Date.now() - minutes * 60_000);
@@ -55,6 +56,8 @@ export class World {
       return;
     }
     this.seed();
+    if (scenario === 'odd') seedOdd(this);
+    if (scenario === 'many') this.addService(this.addApplication('farm', 'RUNNING', 200), 'generic', 'render', 'RUNNING', 190, { node: 600 });
     if (scenario === 'many') for (let i = 0; i < 200; i++) this.addApplication(`load-${String(i).padStart(3, '0')}`, i % 9 ? 'RUNNING' : 'STOPPED', 30 + i, 1);
     setInterval(() => this.drift(), 2000).unref();
   }

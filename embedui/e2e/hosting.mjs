@@ -215,7 +215,7 @@ await step('graphs: figures by keyboard, holes, a table, and what is pointed at 
   await p.mouse.up();
   await p.waitForURL(/from=\d+&to=\d+/);
   await p.getByRole('button', { name: 'Back to now' }).click();
-  await p.getByLabel('Each instance').check();
+  await p.getByLabel('Whose figures').selectOption('Each instance');
   await p.waitForURL(/by=instance/);
 });
 

@@ -149,7 +149,7 @@ async function drive(p, app, step, running) {
     await shoot(p, 'php-environment');
   });
   await step('php: more backends move apart, share unevenly, and the one chosen goes', async () => {
-    await tab('Parts and scale');
+    await tab('Overview');
     await p.getByRole('button', { name: 'One Backend more' }).click();
     await p.getByRole('button', { name: 'One Backend more' }).click();
     await p.getByText('What will happen').waitFor();

@@ -1,6 +1,10 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+)
 
 // Kind describes a service kind to clients: the CLI makes sub-commands of it
 // and the UI makes forms.
@@ -93,6 +97,23 @@ type Parameter struct {
 	Required bool     `json:"required"`
 	Enum     []string `json:"enum,omitempty"`
 	Type     string   `json:"type,omitempty"` // string (where it is empty), integer, boolean, size, text
+}
+
+// Fits reports whether a value is of the parameter's type; any text is a
+// string, whatever it holds.
+func (p Parameter) Fits(value string) bool {
+	switch p.Type {
+	case "integer":
+		_, err := strconv.ParseInt(value, 10, 64)
+		return err == nil
+	case "boolean":
+		return value == "true" || value == "false"
+	case "size":
+		digits := strings.TrimRight(value, "KMG")
+		n, err := strconv.ParseInt(digits, 10, 40)
+		return err == nil && n > 0 && len(value)-len(digits) <= 1
+	}
+	return true
 }
 
 // CodeRules says whether a kind keeps code versions.

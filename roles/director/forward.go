@@ -221,6 +221,8 @@ func checkArgs(action api.Action, args map[string]string) error {
 			return wrong(p.Name, "it is required: "+p.Help)
 		case given && len(p.Enum) > 0 && !slices.Contains(p.Enum, v):
 			return wrong(p.Name, api.Shorten(v)+" is not one of "+strings.Join(p.Enum, ", "))
+		case given && v != "" && !p.Fits(v):
+			return wrong(p.Name, api.Shorten(v)+" is no "+p.Type)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import { ApiError, csrf, del, get, post, problem, problemOf, unreachable } from 
 import type { Upload as Kept } from './hosting';
 import { live } from './live.svelte';
 import { serviceApi } from './paths';
+import { t } from './text.svelte';
 import { tell } from './tell.svelte';
 
 /** A piece is what is sent again at most after a connection broke. */
@@ -175,7 +176,7 @@ export class Upload {
     try {
       await this.file.slice(offset, offset + 1).arrayBuffer();
     } catch {
-      throw new ApiError({ code: 'invalid', message: `${this.file.name} was changed or moved while it was sent.`, hint: 'choose it again' });
+      throw new ApiError({ code: 'invalid', message: t('{file} was changed or moved while it was sent.', { file: this.file.name }), hint: t('choose it again') });
     }
   }
 
@@ -237,9 +238,9 @@ export class Upload {
     this.#ended = true;
     uploads.drop(this);
     live.versionsRevision++;
-    tell.say(`${v.filename} was stored as ${v.id}.`);
+    tell.say(t('{file} was stored as {id}.', { file: v.filename, id: v.id }));
     const s = live.services.get(`${this.service.application}/${this.service.id}`) ?? this.service;
-    if (this.activate) void tell.begin(() => post<Operation | Service>(serviceApi(s) + '/activate', { version: v.id }), s.state === 'RUNNING' ? `${v.id} serves.` : `${v.id} will serve at the next start.`);
+    if (this.activate) void tell.begin(() => post<Operation | Service>(serviceApi(s) + '/activate', { version: v.id }), s.state === 'RUNNING' ? t('{id} serves.', { id: v.id }) : t('{id} will serve at the next start.', { id: v.id }));
   }
 }
 

@@ -2,6 +2,7 @@
 // rates of counters, means over the nodes, and what looks wrong.
 import type { ActResult, Instance, Json } from '../../lib/api';
 import { percent } from '../../lib/format';
+import { t } from '../../lib/text.svelte';
 import { rows } from '../../service/actions';
 
 export const kindsOfQueries = ['selects', 'inserts', 'updates', 'deletes'] as const;
@@ -83,12 +84,12 @@ export function doubts(n: Node, i: Instance | undefined): Doubt[] {
   const found: Doubt[] = [];
   const say = (field: Doubt['field'], bad: boolean, text: string) => found.push({ node: n.id, field, bad, text });
   if (n.problem) say('state', true, n.problem);
-  else if (!n.synced && n.role !== 'glb') say('state', !/join|donor|start/i.test(n.state), `It does not have all data now (${n.state || 'no answer'}), so it gets no queries.`);
+  else if (!n.synced && n.role !== 'glb') say('state', !/join|donor|start/i.test(n.state), t('It does not have all data now ({state}), so it gets no queries.', { state: n.state || t('no answer') }));
   const f = i?.figures;
-  if (f && f.cpu_percent > 85) say('cpu', f.cpu_percent > 95, 'Its processor is nearly used up: queries wait. More nodes help reads; for writes a larger machine does.');
-  if (f && f.memory_limit && percent(f.memory_bytes, f.memory_limit) > 75) say('memory', percent(f.memory_bytes, f.memory_limit) > 90, 'Little memory is left; the system may end the server.');
-  if (n.disk && percent(n.data, n.disk) > 85) say('disk', percent(n.data, n.disk) > 95, 'Its volume is nearly full. Grow it before writes fail.');
-  if (n.queue > 0.5) say('queue', n.queue > 5, 'Changes of other nodes wait to be applied: the node is behind, or overloaded.');
-  if (n.paused > 0.1) say('paused', n.paused > 0.3, 'Writes of the whole cluster were held back so that slow nodes could follow.');
+  if (f && f.cpu_percent > 85) say('cpu', f.cpu_percent > 95, t('Its processor is nearly used up: queries wait. More nodes help reads; for writes a larger machine does.'));
+  if (f && f.memory_limit && percent(f.memory_bytes, f.memory_limit) > 75) say('memory', percent(f.memory_bytes, f.memory_limit) > 90, t('Little memory is left; the system may end the server.'));
+  if (n.disk && percent(n.data, n.disk) > 85) say('disk', percent(n.data, n.disk) > 95, t('Its volume is nearly full. Grow it before writes fail.'));
+  if (n.queue > 0.5) say('queue', n.queue > 5, t('Changes of other nodes wait to be applied: the node is behind, or overloaded.'));
+  if (n.paused > 0.1) say('paused', n.paused > 0.3, t('Writes of the whole cluster were held back so that slow nodes could follow.'));
   return found;
 }
