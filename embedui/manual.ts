@@ -70,7 +70,7 @@ function render(path: string, text: string): Page {
       page.sections.push({ id: n ? `${base}-${n}` : base, title: plain(words), level: token.depth, html: '' });
     } else {
       const list = Object.assign([token], { links: {} });
-      page.sections.at(-1)!.html += (marked.parser(list) as string).replaceAll('<table>', '<div class="scroll-x" tabindex="0" role="region"><table class="table">').replaceAll('</table>', '</table></div>');
+      page.sections.at(-1)!.html += (marked.parser(list) as string).replaceAll('<table>', '<div class="scroll-x" tabindex="0"><table class="table">').replaceAll('</table>', '</table></div>');
     }
   }
   page.sections = page.sections.filter((s) => s.title || s.html.trim());

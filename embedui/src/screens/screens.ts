@@ -29,6 +29,7 @@ export const screens: Screen[] = [
   { path: '/backups', load: () => import('./Backups.svelte') },
   { path: '/account', load: () => import('./Account.svelte') },
   { path: '/account/:user', admin: true, load: () => import('./Account.svelte') },
+  { path: '/help/:group?/:page?', load: () => import('./Help.svelte') },
   { path: '/profile', load: () => import('./Profile.svelte') },
   { path: '/users', admin: true, load: () => import('./Users.svelte') },
   { path: '/audit', admin: true, load: () => import('./Audit.svelte') },
