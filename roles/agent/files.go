@@ -120,6 +120,8 @@ func fileError(op, name string, err error) error {
 		e.Code, e.Message, e.Err = api.CodeNotFound, "there is no such file", nil
 	case errors.Is(err, fs.ErrPermission):
 		e.Code, e.Message, e.Err = api.CodeForbidden, "the agent's account may not", nil
+	case strings.Contains(err.Error(), "escapes from parent"): // os.Root has no error of its own for it
+		e.Code, e.Message, e.Err = api.CodeForbidden, "a link there leads out of the instance, which shares the director's machine", nil
 	case isNoSpace(err):
 		e.Code, e.Message, e.Hint, e.Err = api.CodeNoSpace, "the disk is full", "remove something first", nil
 	}

@@ -222,11 +222,11 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(things, "site", "host names under which the director shows services", c.siteVerbs()),
 		c.object(things, "event", "what changes, as it changes", c.eventVerbs()),
 	}
-	graph := c.graphVerb(nil)
-	graph.Category = things
-	logs := c.linesVerb()
-	logs.Category = things
-	list = append(list, graph, logs)
+	list = append(list, c.object(things, "instance", "files of a single node", c.instanceVerbs()))
+	for _, v := range []*cli.Command{c.shellVerb(), c.graphVerb(nil), c.linesVerb()} {
+		v.Category = things
+		list = append(list, v)
+	}
 	for i, k := range c.kinds {
 		if findCommand(list, sameName(k.Name)) == nil && !slices.Contains(reservedObjects(), sameName(k.Name)) {
 			list = append(list, c.object(kinds, k.Name, k.Summary, c.serviceVerbs(&c.kinds[i])))
@@ -251,7 +251,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"template", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "logs", "volume", "backup", "login", "logout", "completion"}
+	return []string{"template", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -102,6 +102,11 @@ func (r *call) getFile(s api.Service, a api.Action) error {
 	if name == "" || name == stdinName {
 		return r.fetch(a, path, r.o.Stdout)
 	}
+	return r.fetchTo(a, path, name)
+}
+
+// fetchTo writes an answer to a file, which appears when all of it has come.
+func (r *call) fetchTo(a api.Action, path, name string) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		var path *os.PathError
