@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ func (c *Client) applicationVerbs() []*cli.Command {
 	return []*cli.Command{
 		examples(c.verb("create", "make a new application", "<appl_name>", createApplication, cloud()),
 			"nutshell application create shop", "id=$(nutshell application create shop -q)"),
-		c.verb("list", "your applications", "", listApplications,
+		c.verb("list", "your applications, and those that are shared with you", "", listApplications,
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "those of all users (admins only)"}),
 		examples(c.verb("start", "start an application", argApp, onApplication(startApplication), cloud()),
 			"nutshell application start shop", "nutshell application start shop --no-wait"),
@@ -53,8 +54,13 @@ func listApplications(r *call) error {
 		return err
 	}
 	t := &table{columns: []string{"aid", "name", "manager", "cloud", "status"}, none: "No existing applications."}
-	if r.Bool("all") {
-		t.columns = append(t.columns, "owner")
+	me, err := r.self()
+	if err != nil {
+		return err
+	}
+	others := r.Bool("all") || slices.ContainsFunc(all, func(a api.Application) bool { return a.Owner != me.Name })
+	if others {
+		t.columns = append(t.columns, "owner", "you are")
 	}
 	for _, a := range all {
 		manager := ""
@@ -62,8 +68,8 @@ func listApplications(r *call) error {
 			manager = a.Manager.Address
 		}
 		row := []string{strconv.FormatInt(a.ID, 10), a.Name, orDash(manager), orDash(a.Cloud), string(a.State)}
-		if r.Bool("all") {
-			row = append(row, a.Owner)
+		if others {
+			row = append(row, a.Owner, string(a.Access))
 		}
 		t.add(row...)
 	}

@@ -212,10 +212,11 @@ func (c *Client) Commands() []*cli.Command {
 		self   = "this command line"
 	)
 	list := []*cli.Command{
-		c.object(things, "application", "create, start, stop and look at applications", append(c.applicationVerbs(), c.manifestVerbs()...), "app"),
+		c.object(things, "application", "create, start, stop and look at applications", slices.Concat(c.applicationVerbs(), c.manifestVerbs(), c.ownerVerbs()), "app"),
 		c.object(things, "template", "ready-made applications", c.templateVerbs()),
 		c.object(things, "service", "services of any kind", c.serviceVerbs(nil)),
 		c.object(things, "operation", "long work: list, follow, cancel, retry", c.operationVerbs(), "op"),
+		c.object(things, "member", "who may use an application, and as what", c.memberVerbs()),
 		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
 		c.object(things, "volume", "storage that outlives nodes", c.volumeVerbs()),
 		c.object(things, "backup", "copies of services' data, encrypted", c.backupVerbs()),
@@ -251,7 +252,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"template", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "login", "logout", "completion"}
+	return []string{"template", "member", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -135,7 +135,7 @@ func golden(t *testing.T, w *world, name string) {
 // TestTranscripts runs the command lines in testdata: the manual's as they
 // are printed, and ours.
 func TestTranscripts(t *testing.T) {
-	for _, name := range []string{"manual-3-1-2", "manual-3-3-php", "manual-3-8-generic", "manual-rpi", "applications", "services", "code", "house", "git", "sites", "data", "manifests", "errors", "help"} {
+	for _, name := range []string{"manual-3-1-2", "manual-3-3-php", "manual-3-8-generic", "manual-rpi", "applications", "members", "services", "code", "house", "git", "sites", "data", "manifests", "errors", "help"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			golden(t, w, name)

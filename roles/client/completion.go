@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -204,6 +205,8 @@ func (c *Client) argument(ctx context.Context, typed []string, p *parsed) (answe
 			answers = append(answers, b.ID)
 		}
 		return answers, false
+	case "username":
+		return c.memberNames(ctx, typed, first()), false
 	case "operation_id":
 		var ops []api.Operation
 		c.peek(ctx, typed, "/operations?limit=20", &ops)
@@ -223,10 +226,25 @@ func (c *Client) argument(ctx context.Context, typed []string, p *parsed) (answe
 
 func (c *Client) applicationNames(ctx context.Context, typed []string) []string {
 	var all []api.Application
+	var s api.Session
 	c.peek(ctx, typed, "/applications", &all)
+	c.peek(ctx, typed, "/session", &s)
 	var names []string
 	for _, a := range all {
-		names = append(names, a.Name)
+		names = append(names, called(a, s.User.Name))
+	}
+	return names
+}
+
+// memberNames completes who is something to an application.
+func (c *Client) memberNames(ctx context.Context, typed []string, app string) (names []string) {
+	if app == "" {
+		return nil
+	}
+	var all []api.Member
+	c.peek(ctx, typed, "/applications/"+escape(app)+"/members", &all)
+	for _, m := range all {
+		names = append(names, m.User)
 	}
 	return names
 }
@@ -238,6 +256,15 @@ func (c *Client) serviceWords(ctx context.Context, typed []string, p *parsed, ap
 		return nil
 	}
 	var words []string
+	if strings.Contains(app, "/") { // another's: found by its id
+		var all []api.Application
+		c.peek(ctx, typed, "/applications", &all)
+		for _, a := range all {
+			if a.Owner+"/"+a.Name == app {
+				app = strconv.FormatInt(a.ID, 10)
+			}
+		}
+	}
 	path := "/applications/" + escape(app) + "/services"
 	if what == "serv_name_or_id" {
 		kind := sameName(p.levels[max(0, len(p.levels)-2)].name)

@@ -19,7 +19,7 @@ func (f *fake) answerApplications(w http.ResponseWriter, r *http.Request, p []st
 		if err := api.CheckName("application", in.Name); err != nil {
 			return 0, nil, err
 		}
-		a := &api.Application{ID: int64(len(f.apps) + 1), Name: in.Name, Owner: "admin", State: api.Init, Cloud: "default", Created: fakeTime}
+		a := &api.Application{ID: int64(len(f.apps) + 1), Name: in.Name, Owner: "admin", Access: api.AccessOwner, State: api.Init, Cloud: "default", Created: fakeTime}
 		f.apps = append(f.apps, a)
 		return 201, a, nil
 	}
@@ -46,6 +46,20 @@ func (f *fake) answerApplications(w http.ResponseWriter, r *http.Request, p []st
 		return 200, full, nil
 	case "GET volumes":
 		return 200, fakeVolumes(), nil
+	case "GET members":
+		return 200, []api.Member{{User: "admin", Access: api.AccessOwner, Pays: true, Since: fakeTime}, {User: "ann", Name: "Ann Lee", Access: api.AccessDeveloper, Since: fakeTime, By: "admin", Offered: true}}, nil
+	case "PUT members":
+		var in api.SetMember
+		read(&in)
+		return 200, api.Member{User: p[3], Access: in.Access, Since: fakeTime, By: "admin"}, nil
+	case "DELETE members", "DELETE owner":
+		return 204, nil, nil
+	case "PUT owner":
+		var in api.HandOver
+		read(&in)
+		return 200, api.Member{User: in.User, Access: api.AccessViewer, Since: fakeTime, By: "admin", Offered: true}, nil
+	case "POST owner":
+		return 200, a, nil
 	case "POST restore":
 		return f.operation("service.restore", "restore", a.ID, 0, nil)
 	case "GET repository":

@@ -29,18 +29,36 @@ func (r *call) findApplication(name string) (api.Application, error) {
 	if e := r.get("/applications", &all); e != nil {
 		return a, err
 	}
+	for _, o := range all { // another's is called as git has it
+		if o.Owner+"/"+o.Name == name {
+			return a, r.get(applicationPath(o), &a)
+		}
+	}
 	if len(all) == 0 {
 		return a, &api.Error{Code: api.CodeNotFound, Message: "No existing applications.", Hint: "create one with: nutshell application create NAME"}
 	}
+	me, e := r.self()
+	if e != nil {
+		return a, err
+	}
 	names := make([]string, len(all))
 	for i, o := range all {
-		names[i] = o.Name
+		names[i] = called(o, me.Name)
 	}
 	what := fmt.Sprintf("Unknown application name '%s'", name)
 	if _, e := strconv.Atoi(name); e == nil {
 		what = "Unknown application id " + name
 	}
 	return a, &api.Error{Code: api.CodeNotFound, Message: what + didYouMean(name, names), Hint: "there are: " + shortList(names)}
+}
+
+// called is how a user names an application on the command line: that of
+// another, which is shared with them, by its owner and name.
+func called(a api.Application, me string) string {
+	if a.Owner == me {
+		return a.Name
+	}
+	return a.Owner + "/" + a.Name
 }
 
 // service finds the service that the first two arguments name.

@@ -214,7 +214,8 @@ func (d *Director) events(ctx context.Context, in *struct {
 	After int64  `query:"after"`
 	All   bool   `query:"all"`
 }) (*httpapi.Events, error) {
-	p := httpapi.Who(ctx).User
+	who := httpapi.Who(ctx)
+	p := who.User
 	oldest, newest, err := d.store.EventRange(ctx)
 	if err != nil {
 		return nil, err
@@ -227,6 +228,19 @@ func (d *Director) events(ctx context.Context, in *struct {
 		after = newest
 	}
 	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: d.waits.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
+		if err := d.stillIn(ctx, who); err != nil {
+			return nil, err
+		}
 		return d.store.Events(ctx, p.ID, in.All && p.Admin, after, 500)
 	}}, nil
+}
+
+// stillIn refuses who was signed out, or deleted, since a stream was opened.
+func (d *Director) stillIn(ctx context.Context, p httpapi.Principal) error {
+	if p.Session != "" {
+		_, err := guard{d}.Session(ctx, p.Session)
+		return err
+	}
+	_, err := d.store.User(ctx, p.User.Name)
+	return err
 }

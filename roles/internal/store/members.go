@@ -64,10 +64,11 @@ func (v View) Memberships(ctx context.Context, user int64) ([]Member, error) {
 	return v.members(ctx, `m.user = ?`, user)
 }
 
-// Access is what a user is to an application; empty: nothing.
+// Access is what a user is to an application; empty: nothing. Administrators
+// are owners of all.
 func (v View) Access(ctx context.Context, application, user int64) (api.Access, error) {
 	var is api.Access
-	err := v.q.QueryRowContext(ctx, `SELECT coalesce((SELECT 'owner' FROM application WHERE id = ?1 AND owner = ?2),
+	err := v.q.QueryRowContext(ctx, `SELECT coalesce((SELECT 'owner' FROM application WHERE id = ?1 AND owner = ?2), (SELECT 'owner' FROM user WHERE id = ?2 AND admin),
 		(SELECT access FROM application_member WHERE application = ?1 AND user = ?2), '')`, application, user).Scan(&is)
 	return is, storeError(err)
 }
