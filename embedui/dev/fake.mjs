@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as honest from './honest.mjs';
+import { accessOf, refused } from './people.mjs';
 import { routes } from './routes.mjs';
 import { World } from './world.mjs';
 
@@ -57,7 +58,9 @@ async function answer(request, body, url, response) {
     if (method === 'DELETE') session.token = '';
     return method === 'DELETE' ? { status: 204 } : { json: { user, csrf: session.csrf } };
   }
-  if (path === '/events') return events(request, url, response);
+  if (path === '/events') return events(request, url, response, user);
+  const refusal = refused({ world, user, problem }, path, method);
+  if (refusal) return refusal;
   for (const [verb, pattern, handle] of routes) {
     const match = verb === method && pattern.exec(path);
     if (match) return handle({ world, user, groups: match.slice(1).map(decodeURIComponent), body, query: url.searchParams, request, response, problem, json: () => (body.length ? JSON.parse(body) : {}) });
@@ -65,14 +68,19 @@ async function answer(request, body, url, response) {
   return problem(404, 'not_found', `There is no ${method} ${path}.`);
 }
 
-function events(request, url, response) {
+function events(request, url, response, user) {
   response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
-  const send = (e) => (doubt(e.type !== 'hello' && honest.told(e)), response.write(`id: ${e.id}\nevent: ${e.type}\ndata: ${JSON.stringify(e)}\n\n`));
+  const told = (e) => (e.type === 'application' ? { ...e, data: { ...e.data, access: accessOf(world, user, e.data) } } : e);
+  const send = (raw, e = told(raw)) => (doubt(e.type !== 'hello' && honest.told(e)), response.write(`id: ${e.id}
+event: ${e.type}
+data: ${JSON.stringify(e)}
+
+`));
   const newest = world.first + world.events.length - 1;
   const last = Number(request.headers['last-event-id'] ?? url.searchParams.get('after') ?? 0);
   const after = last >= world.first - 1 && last <= newest ? last : newest;
   send({ id: after, time: new Date().toISOString(), type: 'hello', application: 0, service: 0, object: '', data: {} });
-  world.events.filter((e) => e.id > after).forEach(send);
+  world.events.filter((e) => e.id > after).forEach((e) => send(e));
   world.listeners.add(send);
   const beat = setInterval(() => response.write(': still here\n\n'), 10_000);
   request.on('close', () => {

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
+import { accessOf, people, seen } from './people.mjs';
 import { nuts } from './testkind.mjs';
 
 const list = [];
@@ -73,7 +74,7 @@ on('POST /operations/{id}/retry', (x) => {
   return again;
 });
 
-on('GET /applications', (x) => ({ json: [...x.world.applications.values()] }));
+on('GET /applications', (x) => ({ json: seen(x) }));
 on('POST /applications', (x) => {
   const b = x.json();
   const bad = checkName(x, b.name);
@@ -84,7 +85,7 @@ on('POST /applications', (x) => {
   x.world.audit('application.create', b.name);
   return { status: 201, json: a };
 });
-on('GET /applications/{app}', withApp((x, a) => ({ json: { ...a, services: [...x.world.services.values()].filter((s) => s.application === a.id) } })));
+on('GET /applications/{app}', withApp((x, a) => ({ json: { ...a, access: accessOf(x.world, x.user, a), services: [...x.world.services.values()].filter((s) => s.application === a.id) } })));
 on('PATCH /applications/{app}', withApp((x, a) => {
   const bad = checkName(x, x.json().name);
   if (bad) return bad;
@@ -313,4 +314,5 @@ on(`PUT ${S}/script`, withService((x, s) => {
 }));
 
 hosting(on, { withApp, withService, busy, store, activate });
+people(on, { withApp });
 data(on, { withApp, withService, busy, gone });

@@ -3,6 +3,7 @@
 // screenshots and browser tests only; it starts nothing.
 import { randomBytes } from 'node:crypto';
 import { seedData } from './data.mjs';
+import { seedPeople } from './people.mjs';
 import { kinds } from './kinds.mjs';
 import { seedOdd } from './testkind.mjs';
 
@@ -35,6 +36,7 @@ export class World {
   databases = new Map();
   shownSecrets = new Map();
   ledgers = new Map();
+  members = new Map();
   quotas = new Map();
   edge = { on: true, domain: 'apps.example.org', https: 443, http: 80, acme: true };
   speed = Number(process.env.FAKE_SPEED ?? 1);
@@ -278,6 +280,7 @@ export class World {
     this.sshKeys.push({ id: 'k1', name: 'ada@thinkpad', type: 'ssh-ed25519', fingerprint: 'SHA256:2nVHsFJGDyZ8H6m3Y0hCv0Qm9vVt1m2zqkqEwz3zq7E', created: ago(60 * 24 * 40), used: ago(60 * 7) }, { id: 'k2', name: 'build server', type: 'ecdsa-sha2-nistp256', fingerprint: 'SHA256:Zk8H6m3Y0hCv0Qm9vVt1m2zqkqEwz3zq7E2nVHsFJGD', created: ago(60 * 24 * 9) });
     this.settle(php);
     seedData(this, shop);
+    seedPeople(this);
     const wiki = this.addApplication('wiki', 'RUNNING', 60 * 24 * 9);
     this.addService(wiki, 'php', 'dokuwiki', 'RUNNING', 60 * 24 * 9);
     const lab = this.addApplication('protein folding', 'RUNNING', 190);

@@ -27,16 +27,19 @@ export function curl(line: Line): string {
 
 const cli = (...words: string[]): string => 'nutshell ' + words.map((w) => (w.startsWith('…') ? w : quote(w))).join(' ');
 
+/** called is how the reader names an application on the command line: another's by its owner and name, as git does. */
+export const called = (a: Application): string => (a.owner === live.session?.user.name ? a.name : `${a.owner}/${a.name}`);
+
 /** of makes the lines for an application. */
 export function ofApplication(a: Application, verb: string, method = 'POST', suffix = '/' + verb, body: unknown = {}): Line {
-  return { cli: cli('application', verb, a.name), method, path: `/applications/${a.id}${suffix}`, body: method === 'POST' ? body : undefined };
+  return { cli: cli('application', verb, called(a)), method, path: `/applications/${a.id}${suffix}`, body: method === 'POST' ? body : undefined };
 }
 
 /** ofService makes a line of the form "nutshell service VERB APP SERVICE …". */
 export function ofService(s: Service, verb: string, more: string[], request: { method?: string; suffix?: string; body?: unknown; file?: string } = {}): Line {
   const a = live.applications.get(s.application);
   return {
-    cli: cli('service', verb, a?.name ?? String(s.application), s.name, ...more),
+    cli: cli('service', verb, a ? called(a) : String(s.application), s.name, ...more),
     method: request.method ?? 'POST',
     path: `/applications/${s.application}/services/${s.id}${request.suffix ?? '/' + verb}`,
     body: request.body,

@@ -5,6 +5,7 @@ type Schemas = components['schemas'];
 
 export type VolumeState = Volume['state'];
 
+export type Member = Schemas['Member'];
 export type Volume = Schemas['Volume'];
 export type Snapshot = Schemas['Snapshot'];
 export type Backup = Schemas['Backup'];

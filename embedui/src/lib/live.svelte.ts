@@ -8,7 +8,7 @@ import { Trail } from './trail';
 
 type Link = 'connecting' | 'live' | 'lost';
 
-const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'user'];
+const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'member', 'user'];
 
 class Live {
   session = $state<Session | null>(null);
@@ -32,6 +32,8 @@ class Live {
   versionsRevision = $state(0);
   /** dataRevision grows when a volume or a backup of any service changed. */
   dataRevision = $state(0);
+  /** membersRevision grows when somebody was let into an application, or taken out. */
+  membersRevision = $state(0);
   /** account is what this user has and uses; null while it is not known. */
   account = $state<Account | null>(null);
   trail = new Trail();
@@ -341,6 +343,10 @@ class Live {
       case 'backup':
       case 'backup.deleted':
         this.dataRevision++;
+        break;
+      case 'member':
+      case 'member.deleted':
+        this.membersRevision++;
         break;
       case 'user': {
         const user = e.data as User;

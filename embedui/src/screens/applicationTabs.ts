@@ -15,4 +15,5 @@ export interface ApplicationTab {
 export const applicationTabs: ApplicationTab[] = [
   { id: 'timeline', title: () => t('Timeline'), icon: 'clock', load: () => import('../lib/ApplicationTimeline.svelte') },
   { id: 'log', title: () => t('Manager log'), icon: 'logs', load: () => import('../lib/ManagerLog.svelte') },
+  { id: 'people', title: () => t('People'), icon: 'users', load: () => import('./People.svelte') },
 ];
