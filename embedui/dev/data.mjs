@@ -191,7 +191,7 @@ export function data(on, { withApp, withService, busy }) {
     const m = readManifest(x);
     if (m.wrong) return m.wrong;
     const files = m.all.map((s) => s.archive).filter((f) => f && !/^(https?|debian):/.test(f));
-    return { json: { application: m.application, services: m.all.map((s) => ({ name: s.name, kind: s.kind, parts: Object.fromEntries(x.world.kinds.find((k) => k.name === s.kind).parts.map((p) => [p.name, p.default])) })), credits: m.all.length + 1, missing: files } };
+    return { json: { application: m.application, services: m.all.map((s) => ({ name: s.name, kind: s.kind, parts: Object.fromEntries(x.world.kinds.find((k) => k.name === s.kind).parts.map((p) => [p.name, p.default])) })), credits: m.all.length + 1, notes: [], missing: files } };
   });
   on('POST /manifests', (x) => {
     const tar = x.body.subarray(257, 262).toString() === 'ustar';

@@ -28,11 +28,23 @@ export async function page(browser, size, theme, faults) {
     // a refused request is written to the console by the browser itself
     if (m.type() === 'error' && !/status of 4\d\d|status of 5\d\d|ERR_(CONNECTION|INTERNET|INCOMPLETE|EMPTY|NETWORK|SOCKET)/.test(m.text())) faults.push(`console: ${m.text()}`);
   });
+  // Chromium says so in the console, too, but not of everything.
+  await p.addInitScript(() => document.addEventListener('securitypolicyviolation', (e) => console.error(`policy: ${e.violatedDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`)));
   p.on('pageerror', (e) => faults.push(`page: ${e.message}`));
   p.on('request', (r) => {
     if (!r.url().startsWith(base) && !/^(data|blob|about):/.test(r.url())) faults.push(`request to another host: ${r.url()}`);
   });
+  p.asked = 0; // requests under way, the stream of events aside
+  const counts = (r) => r.resourceType() !== 'eventsource';
+  p.on('request', (r) => counts(r) && p.asked++);
+  for (const end of ['requestfinished', 'requestfailed']) p.on(end, (r) => counts(r) && p.asked--);
   return p;
+}
+
+/** settled waits until a page has what it asked for. */
+export async function settled(p) {
+  const until = Date.now() + 5000; // what is followed never ends
+  for (let quiet = 0; quiet < 3 && Date.now() < until; await p.waitForTimeout(50)) quiet = p.asked > 0 ? 0 : quiet + 1;
 }
 
 export async function signIn(p) {

@@ -40,7 +40,7 @@ export async function step(name, work) {
 }
 
 /** api asks the director behind the page's back, as another user would. */
-export const api = (path, options = {}) => p.evaluate(async ([path, options]) => {
+export const api = (path, options = {}, by = p) => by.evaluate(async ([path, options]) => {
   const r = await fetch('/api/v1' + path, { ...options, headers: { 'X-CSRF-Token': 'fake-csrf-token' } });
   return r.status === 204 ? null : r.json();
 }, [path, options]);
