@@ -246,6 +246,9 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"golang.org/x/crypto/argon2":           {"roles/internal/auth"},
 	"github.com/coder/websocket":           {"roles/internal/terminal", "roles/director/edge"}, // the edge's tests ask for one
 	"github.com/creack/pty":                {"roles/agent/shell", "roles/client"},              // the client's tests need terminals
+	"github.com/pquerna/otp":               {"roles/internal/auth/totp"},
+	"github.com/boombuler/barcode":         {"roles/internal/auth/totp"},
+	"github.com/go-webauthn/webauthn":      {"roles/internal/auth/passkey"},
 	"github.com/tidwall/redcon":            {"services/web/session"},
 	"github.com/hashicorp":                 {}, // no such library is ours
 	"github.com/stretchr/testify":          {},

@@ -203,6 +203,8 @@ type User struct {
 	Admin       bool      `json:"admin"`
 	Credit      int64     `json:"credit"`
 	Created     time.Time `json:"created"`
+	// SecondFactor says that a code is asked for beside the password.
+	SecondFactor bool `json:"second_factor"`
 }
 
 // Token is an API token; its secret is shown once, when it is made.

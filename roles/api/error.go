@@ -11,9 +11,11 @@ type Code string
 
 // The codes, each with one HTTP status and one exit status of the CLI.
 const (
-	CodeInvalid      Code = "invalid"      // the request is wrong; the hint says how to mend it
-	CodeUnauthorized Code = "unauthorized" // sign in first
+	CodeInvalid      Code = "invalid"       // the request is wrong; the hint says how to mend it
+	CodeUnauthorized Code = "unauthorized"  // sign in first
+	CodeSecondFactor Code = "second_factor" // the password is right, a code must come with it
 	CodeForbidden    Code = "forbidden"
+	CodeProof        Code = "proof_needed" // show again who you are, by POST /proof
 	CodeNotFound     Code = "not_found"
 	CodeConflict     Code = "conflict" // the state does not allow it now
 	CodeTooLarge     Code = "too_large"
@@ -37,7 +39,10 @@ type Error struct {
 	Related string   `json:"related,omitempty"`  // id of what is in the way, e.g. an operation
 	Fields  []string `json:"fields,omitempty"`   // names of wrong input fields
 	LogTail []string `json:"log_tail,omitempty"` // last lines of the log of what failed
-	Err     error    `json:"-"`                  // cause
+	Factors []string `json:"factors,omitempty"`  // what may prove who somebody is: totp, recovery, passkey, password
+	// RetryAfter is in how many seconds it is worth trying again, 0: not known.
+	RetryAfter int   `json:"retry_after,omitempty"`
+	Err        error `json:"-"` // cause
 }
 
 // Error prints op, object, message, cause and hint in one line.
@@ -133,9 +138,9 @@ func (c Code) Status() int {
 	switch c {
 	case CodeInvalid:
 		return 422
-	case CodeUnauthorized:
+	case CodeUnauthorized, CodeSecondFactor:
 		return 401
-	case CodeForbidden:
+	case CodeForbidden, CodeProof:
 		return 403
 	case CodeNotFound:
 		return 404
@@ -167,7 +172,7 @@ func (c Code) Exit() int {
 		return 0
 	case CodeInvalid, CodeTooLarge:
 		return 2
-	case CodeUnauthorized, CodeForbidden:
+	case CodeUnauthorized, CodeSecondFactor, CodeForbidden, CodeProof:
 		return 3
 	case CodeNotFound:
 		return 4

@@ -95,6 +95,7 @@ type ChangeUser struct {
 type SignIn struct {
 	Name     string `json:"name"`
 	Password string `json:"password"`
+	Code     string `json:"code,omitempty"` // of the authenticator app, or a recovery code
 }
 
 // Session is an open session. CSRF goes into the header X-CSRF-Token of every

@@ -81,7 +81,7 @@ func (d *Director) closeClouds(ctx context.Context) (err error) {
 // place finds a cloud by name; "" and "default" are the default one.
 func (d *Director) place(name string) (*place, error) {
 	if name == "" || name == "default" {
-		name = d.c.DefaultCloud
+		name = d.defaultCloud()
 	}
 	for i, p := range d.clouds {
 		if p.name == name || (name == "" && i == 0) {

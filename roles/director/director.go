@@ -103,6 +103,11 @@ type Director struct {
 	http         *httpapi.Server
 	clouds       []*place
 	limits       *auth.Limiter
+	codes        *auth.Limiter // of second factors: fewer tries than of passwords, for there are fewer codes
+	proofs       *proofs
+	enrolments   *enrolments
+	ceremonies   *ceremonies
+	present      *attendance
 	passwords    *auth.Passwords
 	live         *live
 	front        *front
@@ -112,6 +117,7 @@ type Director struct {
 	installation string
 	password     string // of the first admin, until it was handed out
 	clock        credit.Clock
+	chosenCloud  string // the default one, where the configuration names none; guarded by mu
 
 	ctx        context.Context // ends when the director does
 	end        context.CancelFunc
@@ -191,6 +197,9 @@ func (d *Director) open(ctx context.Context) error {
 		return err
 	}
 	if err := d.openClouds(); err != nil {
+		return err
+	}
+	if err := d.openDefaultCloud(ctx); err != nil {
 		return err
 	}
 	if err := d.firstUser(ctx); err != nil {

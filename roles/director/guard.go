@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"fmt"
+	"strings"
 	"time"
 
 	"nutshell/roles/api"
@@ -18,6 +18,7 @@ const (
 	sessionLife  = 7 * 24 * time.Hour
 	passwordLife = time.Minute // a right password is not hashed again for so long: scripts send it with each request
 	tokenTouch   = time.Hour   // how exactly "last used" is kept: each change is a write
+	sessionTouch = 5 * time.Minute
 )
 
 // guard finds out who asks. It is the director, seen from httpapi.
@@ -29,9 +30,15 @@ func wrongSignIn() error {
 
 // Session accepts the secret of a session's cookie.
 func (g guard) Session(ctx context.Context, secret string) (httpapi.Principal, error) {
-	u, expires, err := g.store.SessionUser(ctx, auth.HashSecret(secret))
-	if api.CodeOf(err) == api.CodeNotFound || (err == nil && g.c.Now().After(expires)) {
-		return httpapi.Principal{}, &api.Error{Code: api.CodeUnauthorized, Message: "your session has ended", Hint: "sign in again"}
+	s, u, err := g.store.SessionUser(ctx, auth.HashSecret(secret))
+	now := g.c.Now()
+	if api.CodeOf(err) == api.CodeNotFound || (err == nil && now.After(s.Expires)) {
+		return httpapi.Principal{}, sessionEnded()
+	}
+	if err == nil && (now.Sub(s.Seen) > sessionTouch || s.Remote != httpapi.Remote(ctx)) {
+		err = g.write(ctx, func(ctx context.Context, t *store.Tx) error {
+			return t.TouchSession(ctx, s.Hash, httpapi.Remote(ctx), httpapi.Browser(ctx))
+		})
 	}
 	return httpapi.Principal{User: u.User, Session: secret, CSRF: auth.CSRFToken(secret)}, err
 }
@@ -49,44 +56,68 @@ func (g guard) Token(ctx context.Context, secret string) (httpapi.Principal, err
 	if now.Sub(k.Used) > tokenTouch {
 		err = g.write(ctx, func(ctx context.Context, t *store.Tx) error { return t.TouchToken(ctx, k.ID) })
 	}
-	return httpapi.Principal{User: u.User, ReadOnly: k.Scope == "read", Local: k.Name == clientTokenName}, err
+	return httpapi.Principal{User: u.User, Token: k.ID, ReadOnly: k.Scope == "read", Local: k.Name == clientTokenName}, err
 }
 
-// Password accepts a name with its password, or with a token in its place.
-// Tries are limited by name and by address.
+// Password accepts a name with its password, or with a token in its place. A
+// password alone is not enough for who has turned a second factor on.
 func (g guard) Password(ctx context.Context, name, password, remote string) (httpapi.Principal, error) {
-	u, err := g.store.User(ctx, name)
-	if err != nil && api.CodeOf(err) != api.CodeNotFound {
+	u, err := g.named(ctx, name)
+	if err != nil {
 		return httpapi.Principal{}, err
 	}
+	if strings.HasPrefix(password, auth.SecretPrefix) {
+		if k, owner, err := g.store.TokenUser(ctx, auth.HashSecret(password)); err == nil && owner.ID == u.ID && g.c.Now().Before(k.Expires) {
+			return g.Token(ctx, password)
+		}
+	}
+	if err := g.rightPassword(ctx, u, name, password, remote); err != nil {
+		return httpapi.Principal{}, err
+	}
+	g.limits.Forget("name " + name) // its owner is not held back by mistypings
+	if u.SecondFactor {
+		return httpapi.Principal{}, &api.Error{Code: api.CodeSecondFactor, Op: "sign in", Object: "user " + u.Name, Message: "a second factor is on, so the password alone is not enough here",
+			Hint: "send a token in its place: make one by nutshell login or under Profile, Tokens", Factors: []string{factorTOTP}}
+	}
+	return httpapi.Principal{User: u.User, Password: true}, nil
+}
+
+// named finds a user, or one without an id and a password for a name that
+// nobody has.
+func (g guard) named(ctx context.Context, name string) (store.User, error) {
+	u, err := g.store.User(ctx, name)
+	if err != nil && api.CodeOf(err) != api.CodeNotFound {
+		return u, err
+	}
+	return u, nil
+}
+
+// rightPassword refuses a wrong one. Tries are limited by name and by address;
+// the caller gives them back by limits.Forget once nothing more is to be proved.
+func (g guard) rightPassword(ctx context.Context, u store.User, name, password, remote string) error {
 	sum := sha256.Sum256([]byte(u.Password + "\x00" + password)) // with the stored hash, so that a change of password forgets it
 	if at, ok := g.known.Load(sum); ok && u.ID != 0 {
 		if g.c.Now().Sub(at.(time.Time)) < passwordLife {
-			return httpapi.Principal{User: u.User}, nil
+			return nil
 		}
 		g.known.Delete(sum)
 	}
-	if k, owner, err := g.store.TokenUser(ctx, auth.HashSecret(password)); err == nil && owner.ID == u.ID && g.c.Now().Before(k.Expires) {
-		return g.Token(ctx, password)
-	}
 	for _, key := range []string{"name " + name, "from " + remote} {
 		if ok, wait := g.limits.Allow(key); !ok {
-			return httpapi.Principal{}, &api.Error{Code: api.CodeTooMany, Op: "sign in", Message: "too many tries",
-				Hint: fmt.Sprintf("try again in %d s", int(wait.Seconds())+1)}
+			return tooManyTries(wait)
 		}
 	}
 	// An unknown name costs as much time as a wrong password, so that nobody
 	// can find out which names there are.
 	right, _, err := g.passwords.Verify(ctx, u.Password, password)
 	if err != nil {
-		return httpapi.Principal{}, err
+		return err
 	}
 	if !right {
-		return httpapi.Principal{}, wrongSignIn()
+		return wrongSignIn()
 	}
 	g.known.Store(sum, g.c.Now())
-	g.limits.Forget("name " + name) // its owner is not held back by mistypings
-	return httpapi.Principal{User: u.User}, nil
+	return nil
 }
 
 // Peer accepts the certificate of a manager or agent whose instance is still

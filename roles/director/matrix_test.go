@@ -26,7 +26,7 @@ var bodies = map[string]any{
 	serviceEnvironment: api.ChangeEnvironment{Set: []api.Variable{{Name: "A", Value: "b"}}}, serviceWeights: api.Weights{Weights: map[string]map[string]int{"a": {"web": 5}}},
 	"user.change": api.ChangeUser{}, "version.create": "archive", "upload.create": api.StartUpload{Filename: "x.zip", Bytes: 5},
 	"user.create": api.CreateUser{Name: "x", Password: "long enough", Email: "x@example.org"}, "application.create": api.CreateApplication{Name: "own"},
-	"token.create": api.CreateToken{Name: "x"}, "session.create": api.SignIn{Name: "x", Password: "y"},
+	"token.create": api.CreateToken{Name: "x"}, "passkey.rename": api.Rename{Name: "mine"}, "session.create": api.SignIn{Name: "x", Password: "y"},
 	"application.set_member": api.SetMember{Access: api.AccessDeveloper}, "application.hand_over": api.HandOver{User: "vic"},
 	serviceSecret: api.SetSecret{Value: "mine"}, "volume.create": api.CreateVolume{Name: "v", Bytes: 1 << 30}, "volume.attach": api.AttachVolume{Instance: "a"},
 	"volume.grow": api.ChangeVolume{Bytes: ptr[int64](1 << 30)}, serviceRestore: api.RestoreBackup{Backup: "x"}, "application.restore": api.RestoreBackup{Backup: "x", New: "y"},
@@ -36,13 +36,14 @@ var bodies = map[string]any{
 }
 
 // everybodys are the public routes. One more is a decision.
-var everybodys = []string{"health", "version", "ca", "session.create", "member.enrol", "manifest.schema"}
+var everybodys = []string{"health", "version", "ca", "session.create", "session.passkey_begin", "session.passkey", "member.enrol", "manifest.schema"}
 
 // theirOwn says what a route that needs no more than a signed-in user answers
 // about what is somebody else's. Those without a name in their path have
 // nothing of somebody's.
 var theirOwn = map[string]int{
 	"user.get": 404, "user.change": 404, "credit.account": 404, "credit.ledger": 404, "token.delete": 404, "key.delete": 404,
+	"session.revoke": 404, "passkey.rename": 404, "passkey.delete": 404,
 	"kind.get": 200, "template.get": 404, // the same for all; the template is none
 }
 
@@ -164,7 +165,7 @@ func (m *matrix) fill(p opened, service string) string {
 	}
 	full := strings.NewReplacer("{app}", "1", "{service}", service, "{id}", id, "{version}", DefaultVersion, "{from}", DefaultVersion, "{upload}", "nosuchupload1234", "{user}", user,
 		"{kind}", "test", "{name}", "www.shop.test", "{action}", "hello", "{log}", "web", "{sha256}", strings.Repeat("a", 64), "{secret}", "password", "{volume}", "nosuchvolume",
-		"{snapshot}", "nosuchsnapshot", "{template}", "nosuchtemplate").Replace(p.path)
+		"{snapshot}", "nosuchsnapshot", "{template}", "nosuchtemplate", "{cloud}", "default").Replace(p.path)
 	if strings.Contains(full, "{") {
 		m.t.Errorf("%s %s: say in fill what stands for its names, so that it is tried", p.method, p.path)
 	}

@@ -214,8 +214,7 @@ func (d *Director) events(ctx context.Context, in *struct {
 	After int64  `query:"after"`
 	All   bool   `query:"all"`
 }) (*httpapi.Events, error) {
-	who := httpapi.Who(ctx)
-	p := who.User
+	p := httpapi.Who(ctx).User
 	oldest, newest, err := d.store.EventRange(ctx)
 	if err != nil {
 		return nil, err
@@ -227,20 +226,13 @@ func (d *Director) events(ctx context.Context, in *struct {
 	if after <= 0 || after > newest || after < oldest-1 {
 		after = newest
 	}
-	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: d.waits.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
-		if err := d.stillIn(ctx, who); err != nil {
-			return nil, err
-		}
+	ctx, err = d.whileSignedIn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(ctx)
+	context.AfterFunc(d.waits, end)
+	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: ctx.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
 		return d.store.Events(ctx, p.ID, in.All && p.Admin, after, 500)
 	}}, nil
-}
-
-// stillIn refuses who was signed out, or deleted, since a stream was opened.
-func (d *Director) stillIn(ctx context.Context, p httpapi.Principal) error {
-	if p.Session != "" {
-		_, err := guard{d}.Session(ctx, p.Session)
-		return err
-	}
-	_, err := d.store.User(ctx, p.User.Name)
-	return err
 }

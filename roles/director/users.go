@@ -25,8 +25,13 @@ func (d *Director) firstUser(ctx context.Context) error {
 		return err
 	}
 	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
-		_, err := t.InsertUser(ctx, store.User{User: api.User{Name: "admin", Admin: true, Credit: firstCredit}, Password: hash})
-		return err
+		if _, err := t.InsertUser(ctx, store.User{User: api.User{Name: "admin", Admin: true, Credit: firstCredit}, Password: hash}); err != nil {
+			return err
+		}
+		if err := t.SetMeta(ctx, metaSetup, "needed"); err != nil {
+			return err
+		}
+		return t.SetMeta(ctx, metaGenerated, auth.HashSecret(hash))
 	})
 	if err == nil {
 		d.password = password
@@ -35,38 +40,6 @@ func (d *Director) firstUser(ctx context.Context) error {
 }
 
 const firstCredit = 50 // of a new user, as in ConPaaS
-
-func (d *Director) signIn(ctx context.Context, in *struct{ Body api.SignIn }) (api.Session, error) {
-	httpapi.Actor(ctx, in.Body.Name)
-	p, err := guard{d}.Password(ctx, in.Body.Name, in.Body.Password, httpapi.Remote(ctx))
-	if err != nil {
-		return api.Session{}, err
-	}
-	secret, hash := auth.NewSecret()
-	expires := d.c.Now().Add(sessionLife)
-	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error { return t.InsertSession(ctx, hash, p.User.ID, expires) })
-	if err != nil {
-		return api.Session{}, err
-	}
-	httpapi.SetSession(ctx, secret, expires)
-	return api.Session{User: p.User, CSRF: auth.CSRFToken(secret)}, nil
-}
-
-func (d *Director) session(ctx context.Context, _ *struct{}) (api.Session, error) {
-	p := httpapi.Who(ctx)
-	return api.Session{User: p.User, CSRF: p.CSRF}, nil
-}
-
-func (d *Director) signOut(ctx context.Context, _ *struct{}) (httpapi.None, error) {
-	p := httpapi.Who(ctx)
-	if p.Session == "" {
-		return httpapi.None{}, nil // a token or password opens no session
-	}
-	httpapi.SetSession(ctx, "", time.Unix(1, 0))
-	return httpapi.None{}, d.write(ctx, func(ctx context.Context, t *store.Tx) error {
-		return t.DeleteSessions(ctx, p.User.ID, auth.HashSecret(p.Session), "")
-	})
-}
 
 func (d *Director) users(ctx context.Context, _ *struct{}) ([]api.User, error) {
 	list, err := d.store.Users(ctx)
@@ -166,11 +139,10 @@ func (d *Director) changeUser(ctx context.Context, in *struct {
 			if b.Current == nil {
 				b.Current = new(string)
 			}
-			right, _, err := d.passwords.Verify(ctx, u.Password, *b.Current)
-			if err != nil {
-				return api.User{}, err
-			}
-			if !right {
+			if err := (guard{d}).rightPassword(ctx, u, u.Name, *b.Current, httpapi.Remote(ctx)); err != nil {
+				if api.CodeOf(err) != api.CodeUnauthorized {
+					return api.User{}, err
+				}
 				return api.User{}, &api.Error{Code: api.CodeForbidden, Op: "change password", Message: "the current password is missing or wrong", Fields: []string{"current"}}
 			}
 		}
@@ -224,7 +196,7 @@ func (d *Director) applyUser(ctx context.Context, t *store.Tx, u *store.User, b 
 		if s := httpapi.Who(ctx).Session; s != "" {
 			keep = auth.HashSecret(s)
 		}
-		if err := t.DeleteSessions(ctx, u.ID, "", keep); err != nil {
+		if err := d.endSessions(ctx, t, u.ID, "", keep); err != nil {
 			return err
 		}
 	}
@@ -275,6 +247,7 @@ func (d *Director) deleteUser(ctx context.Context, in *UserPath) (httpapi.None, 
 				return err
 			}
 		}
+		t.After(func() { d.present.end(func(a attendant) bool { return a.user == u.ID }) })
 		return t.DeleteUser(ctx, u)
 	})
 }
@@ -318,6 +291,7 @@ func (d *Director) deleteToken(ctx context.Context, in *struct {
 	ID string `path:"id"`
 }) (httpapi.None, error) {
 	return httpapi.None{}, d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		t.After(func() { d.present.end(func(a attendant) bool { return a.token == in.ID }) })
 		return t.DeleteToken(ctx, httpapi.Who(ctx).User.ID, in.ID)
 	})
 }

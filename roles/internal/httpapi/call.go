@@ -22,6 +22,8 @@ type Principal struct {
 	ReadOnly bool         // the token may only read
 	Local    bool         // by the file that only the director's own account on its machine can read
 	Session  string       // secret of the session, if it came with a cookie
+	Token    string       // id of the token, if it came with one
+	Password bool         // by name and password with this very request
 	CSRF     string       // what such a request must carry when it changes something
 	Identity api.Identity // of a manager or agent
 }
@@ -100,6 +102,23 @@ func Remote(ctx context.Context) string {
 func Host(ctx context.Context) string {
 	if c := callOf(ctx); c != nil {
 		return c.host
+	}
+	return ""
+}
+
+// Origin is where the pages that the client sees come from, as browsers call
+// it: https://name:port.
+func Origin(ctx context.Context) string {
+	if c := callOf(ctx); c != nil && c.from != nil {
+		return "https://" + c.from.Host
+	}
+	return ""
+}
+
+// Browser is what the client's program says of itself.
+func Browser(ctx context.Context) string {
+	if c := callOf(ctx); c != nil && c.from != nil {
+		return bounded(c.from.UserAgent())
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -26,11 +27,21 @@ type fields = api.Error
 // problem is an error of huma, by which it knows the status.
 var (
 	_ huma.StatusError       = (*problem)(nil)
+	_ huma.HeadersError      = (*problem)(nil)
 	_ huma.ContentTypeFilter = (*problem)(nil)
 )
 
 // GetStatus is the HTTP status.
 func (p *problem) GetStatus() int { return p.Status }
+
+// GetHeaders says when to try again, for clients that do so by themselves.
+func (p *problem) GetHeaders() http.Header {
+	h := http.Header{}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	return h
+}
 
 // ContentType is that of all errors.
 func (p *problem) ContentType(string) string { return "application/problem+json" }
@@ -156,6 +167,9 @@ func fromHuma(ctx huma.Context, _ string, v any) (any, error) {
 func writeProblem(w http.ResponseWriter, p *problem) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
+	}
 	if p.Code == api.CodeUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="nutshell"`) // not Basic: browsers would ask in a window of their own
 	}

@@ -3,9 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"strconv"
-	"time"
 
 	"nutshell/roles/api"
 )
@@ -17,12 +15,12 @@ type User struct {
 	Password string
 }
 
-const userColumns = `id, name, email, password, first_name, last_name, affiliation, admin, credit, created`
+const userColumns = `id, name, email, password, first_name, last_name, affiliation, admin, credit, created, EXISTS (SELECT 1 FROM totp WHERE totp.user = user.id)`
 
 func scanUser(r *sql.Rows) (User, error) {
 	var u User
 	var created int64
-	err := r.Scan(&u.ID, &u.Name, &u.Email, &u.Password, &u.FirstName, &u.LastName, &u.Affiliation, &u.Admin, &u.Credit, &created)
+	err := r.Scan(&u.ID, &u.Name, &u.Email, &u.Password, &u.FirstName, &u.LastName, &u.Affiliation, &u.Admin, &u.Credit, &created, &u.SecondFactor)
 	u.Created = timeOf(created)
 	return u, err
 }
@@ -83,35 +81,6 @@ func (t *Tx) DeleteUser(ctx context.Context, u User) error {
 		return err
 	}
 	return t.event(ctx, "user.deleted", u.ID, 0, 0, u.Name, u.User)
-}
-
-// InsertSession stores the hash of a session's secret.
-func (t *Tx) InsertSession(ctx context.Context, hash string, user int64, expires time.Time) error {
-	if _, err := t.exec(ctx, `DELETE FROM session WHERE expires < ?`, micros(t.now)); err != nil {
-		return err
-	}
-	_, err := t.exec(ctx, `INSERT INTO session (hash, user, created, expires) VALUES (?, ?, ?, ?)`, hash, user, micros(t.now), micros(expires))
-	return err
-}
-
-// SessionUser finds whose session it is and when it ends.
-func (v View) SessionUser(ctx context.Context, hash string) (User, time.Time, error) {
-	var id, expires int64
-	err := v.q.QueryRowContext(ctx, `SELECT user, expires FROM session WHERE hash = ?`, hash).Scan(&id, &expires)
-	if errors.Is(err, sql.ErrNoRows) {
-		return User{}, time.Time{}, api.NotFoundf("there is no such session")
-	}
-	if err != nil {
-		return User{}, time.Time{}, storeError(err)
-	}
-	u, err := v.User(ctx, strconv.FormatInt(id, 10))
-	return u, timeOf(expires), err
-}
-
-// DeleteSessions ends one session of a user, or all but keep when hash is "".
-func (t *Tx) DeleteSessions(ctx context.Context, user int64, hash, keep string) error {
-	_, err := t.exec(ctx, `DELETE FROM session WHERE user = ? AND (? = '' OR hash = ?) AND hash <> ?`, user, hash, hash, keep)
-	return err
 }
 
 func scanToken(r *sql.Rows) (api.Token, error) {
