@@ -44,6 +44,11 @@ export interface components {
             name?: string;
             text: string;
         };
+        AddPasskey: {
+            ceremony: string;
+            credential: Json;
+            name?: string;
+        };
         AddSite: {
             certificate?: string;
             chain?: string;
@@ -130,6 +135,10 @@ export interface components {
             gets: components["schemas"]["Binding"][];
             offers: components["schemas"]["Binding"];
             variables: components["schemas"]["Variable"][];
+        };
+        Ceremony: {
+            id: string;
+            options: Json;
         };
         Change: {
             reason: string;
@@ -307,6 +316,7 @@ export interface components {
         Error: {
             /** @enum {string} */
             code: "invalid" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
+            factors?: string[];
             fields?: string[];
             hint?: string;
             log_tail?: string[];
@@ -314,6 +324,8 @@ export interface components {
             object?: string;
             op?: string;
             related?: string;
+            /** Format: int64 */
+            retry_after?: number;
         };
         Event: {
             /** Format: int64 */
@@ -327,6 +339,12 @@ export interface components {
             /** Format: date-time */
             time: string;
             type: string;
+        };
+        Factors: {
+            passkey_host: string;
+            passkey_problem?: string;
+            passkeys: components["schemas"]["Passkey"][];
+            totp: components["schemas"]["TOTP"];
         };
         Figures: {
             /** Format: date-time */
@@ -594,10 +612,30 @@ export interface components {
             secret: string;
             token: components["schemas"]["Token"];
         };
+        NewTOTP: {
+            qr: components["schemas"]["QR"];
+            secret: string;
+            uri: string;
+        };
         Offer: {
             help: string;
             name: string;
             secret: boolean;
+        };
+        OneTimeCode: {
+            code: string;
+        };
+        OpenSession: {
+            agent: string;
+            /** Format: date-time */
+            created: string;
+            /** Format: date-time */
+            expires: string;
+            id: string;
+            remote: string;
+            /** Format: date-time */
+            seen: string;
+            this: boolean;
         };
         Operation: {
             actor: string;
@@ -663,6 +701,16 @@ export interface components {
             to: string[];
             volume?: string;
         };
+        Passkey: {
+            /** Format: date-time */
+            created: string;
+            host: string;
+            id: string;
+            name: string;
+            synced: boolean;
+            /** Format: date-time */
+            used?: string;
+        };
         Port: {
             /** Format: int64 */
             number: number;
@@ -682,6 +730,7 @@ export interface components {
         Problem: {
             /** @enum {string} */
             code: "invalid" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
+            factors?: string[];
             fields?: string[];
             hint?: string;
             log_tail?: string[];
@@ -690,6 +739,8 @@ export interface components {
             op?: string;
             related?: string;
             request?: string;
+            /** Format: int64 */
+            retry_after?: number;
             /** Format: int64 */
             status: number;
             title: string;
@@ -705,6 +756,15 @@ export interface components {
             since: string;
             state: string;
         };
+        Proof: {
+            passkey?: components["schemas"]["UsePasskey"];
+            password?: string;
+        };
+        QR: {
+            path: string;
+            /** Format: int64 */
+            size: number;
+        };
         Quota: {
             /** Format: int64 */
             applications: number;
@@ -712,6 +772,9 @@ export interface components {
             instances: number;
             /** Format: int64 */
             volume_bytes: number;
+        };
+        RecoveryCodes: {
+            codes: string[];
         };
         Rename: {
             name: string;
@@ -843,10 +906,18 @@ export interface components {
             type: string;
             unit?: string;
         };
+        Setup: {
+            /** Format: int64 */
+            applications: number;
+            clouds: components["schemas"]["Cloud"][];
+            needed: boolean;
+            password_generated: boolean;
+        };
         Shown: {
             value: string;
         };
         SignIn: {
+            code?: string;
             name: string;
             password: string;
         };
@@ -911,6 +982,12 @@ export interface components {
             /** Format: date-time */
             used?: string;
         };
+        TOTP: {
+            /** Format: int64 */
+            recovery: number;
+            /** Format: date-time */
+            since: string;
+        };
         Upload: {
             /** Format: int64 */
             bytes: number;
@@ -920,6 +997,10 @@ export interface components {
             id: string;
             /** Format: int64 */
             offset: number;
+        };
+        UsePasskey: {
+            ceremony: string;
+            credential: Json;
         };
         User: {
             admin: boolean;
@@ -934,6 +1015,7 @@ export interface components {
             id: number;
             last_name: string;
             name: string;
+            second_factor: boolean;
         };
         Variable: {
             name: string;
