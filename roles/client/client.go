@@ -241,6 +241,9 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(house, "edge", "the one address of all services", c.edgeVerbs()),
 		c.object(house, "kind", "the service kinds that the director has", c.kindVerbs()),
 		c.object(house, "audit", "who changed what", c.auditVerbs()),
+		c.object(self, "session", "where you are signed in with a browser", c.sessionVerbs()),
+		c.object(self, "factor", "your second factor: an authenticator app and recovery codes", c.factorVerbs()),
+		c.object(self, "passkey", "keys in your devices that sign in without a password", c.passkeyVerbs()),
 		c.object(self, "token", "API tokens", c.tokenVerbs()),
 		c.object(self, "key", "public keys, with which git signs in", c.keyVerbs()),
 	)
@@ -252,7 +255,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"template", "member", "user", "credit", "cloud", "director", "kind", "audit", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "login", "logout", "completion"}
+	return []string{"template", "member", "user", "credit", "cloud", "director", "kind", "audit", "session", "factor", "passkey", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

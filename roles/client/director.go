@@ -101,7 +101,7 @@ func (s *signed) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-var secretField = regexp.MustCompile(`("(?:password|current|secret|token|value|key)":)"(?:[^"\\]|\\.)*\\?(?:"|$)`)
+var secretField = regexp.MustCompile(`("(?:password|current|secret|token|value|key|code)":)"(?:[^"\\]|\\.)*\\?(?:"|$)`)
 
 func (c *Client) trace(req *http.Request) {
 	if !c.g.debug {

@@ -15,6 +15,7 @@ import (
 func (c *Client) cloudVerbs() []*cli.Command {
 	return []*cli.Command{
 		c.verb("list", "the clouds that can be named", "", listClouds, &cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Usage: "with driver and condition"}),
+		examples(c.verb("set-default", "choose the cloud of applications that name none (admins only)", "<cloud>", chooseCloud), "nutshell cloud set-default mycloud"),
 		c.verb("list-resources", "all nodes and managers of your applications", "", listResources),
 	}
 }

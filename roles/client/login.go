@@ -14,7 +14,7 @@ import (
 
 func (c *Client) loginVerbs() []*cli.Command {
 	login := c.verb("login", "sign in to a director and keep a token for it", "[director_url]", func(r *call) error { return r.login(r.arg("director_url")) },
-		&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag())
+		&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag(), codeFlag())
 	login.Description = "Shows the fingerprint of the director's CA, asks for name and password, and keeps a token\n(not the password) in ~/.config/nutshell/client.yaml. The director prints its fingerprint when it starts."
 	return []*cli.Command{login, c.verb("logout", "revoke the token and forget it", "", logout)}
 }
@@ -58,7 +58,12 @@ func (r *call) login(address string) error {
 	r.conn = &conn
 	host, _ := os.Hostname()
 	var made api.NewToken
-	if err := r.send(http.MethodPost, "/tokens", api.CreateToken{Name: tokenName(host), Scope: "write"}, &made); err != nil {
+	wanted := api.CreateToken{Name: tokenName(host), Scope: "write"}
+	err = r.send(http.MethodPost, "/tokens", wanted, &made)
+	if api.CodeOf(err) == api.CodeSecondFactor {
+		err = r.tokenByCode(conn, wanted, &made)
+	}
+	if err != nil {
 		if api.CodeOf(err) == api.CodeUnauthorized {
 			return &api.Error{Code: api.CodeUnauthorized, Op: "sign in", Object: "user " + conn.User, Message: "name or password is wrong"}
 		}
@@ -74,6 +79,10 @@ func (r *call) login(address string) error {
 	r.say("Signed in to %s as %s.", conn.URL, conn.User)
 	r.say("Kept in %s: the CA's fingerprint and a token that expires on %s.", path, made.Token.Expires.Local().Format(time.DateOnly))
 	return nil
+}
+
+func codeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "code", Usage: "of your authenticator app, or a recovery code; it is asked for if one is needed"}
 }
 
 // tokenName is what the list of tokens shows for a sign-in.

@@ -33,7 +33,7 @@ func (c *Client) userVerbs() []*cli.Command {
 			&cli.IntFlag{Name: "applications", Usage: "applications"}, &cli.IntFlag{Name: "instances", Usage: "started instances, managers included"},
 			&cli.StringFlag{Name: "volumes", Usage: "sum of the sizes of volumes, such as 50G"}),
 		c.verb("get-certificate", "trust the configured director and keep a token for it", "", func(r *call) error { return r.login("") },
-			&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag()),
+			&cli.StringFlag{Name: "fingerprint", Usage: "accept the CA with this SHA-256 without asking"}, stdinFlag(), codeFlag()),
 		c.verb("get-config", "your user record", "", userConfig),
 		c.verb("get-credit", "your credits", "", func(r *call) error {
 			u, err := r.self()
@@ -43,6 +43,8 @@ func (c *Client) userVerbs() []*cli.Command {
 			return r.showText(map[string]int64{"credit": u.Credit}, func(w io.Writer) { fmt.Fprintln(w, u.Credit) })
 		}),
 		c.verb("passwd", "change a password: yours, or as admin anybody's", "[username]", changePassword, stdinFlag()),
+		c.verb("reset-factors", "take somebody's authenticator app and passkeys away who lost them (admins only)", "<username>", resetFactors),
+		c.verb("end-sessions", "sign a user out of all browsers (admins only)", "<username>", endSessions),
 		c.verb("delete", "destroy a user who has no applications any more (admins only)", "<username>", deleteUser),
 	}
 }
