@@ -156,7 +156,8 @@ func New(ctx context.Context, c Config) (*Director, error) {
 		return nil, errors.New("director: Now and Log are required")
 	}
 	c.Limits = c.Limits.withDefaults()
-	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
+	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}),
+		codes: auth.NewLimiter(auth.LimiterConfig{Burst: 5, Every: 30 * time.Second, Now: c.Now}), proofs: newProofs(), enrolments: newEnrolments(), ceremonies: newCeremonies(), present: newAttendance(), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })

@@ -35,7 +35,7 @@ func (g guard) Session(ctx context.Context, secret string) (httpapi.Principal, e
 	if api.CodeOf(err) == api.CodeNotFound || (err == nil && now.After(s.Expires)) {
 		return httpapi.Principal{}, sessionEnded()
 	}
-	if err == nil && (now.Sub(s.Seen) > sessionTouch || s.Remote != httpapi.Remote(ctx)) {
+	if err == nil && (now.Sub(s.Seen) > sessionTouch || now.Sub(s.Seen) > time.Minute && s.Remote != httpapi.Remote(ctx)) {
 		err = g.write(ctx, func(ctx context.Context, t *store.Tx) error {
 			return t.TouchSession(ctx, s.Hash, httpapi.Remote(ctx), httpapi.Browser(ctx))
 		})
