@@ -2,6 +2,7 @@
 // as things are.
 import type { Account, LedgerEntry } from './data';
 import { clock, never } from './format';
+import { t } from './text.svelte';
 
 const [width, height] = [600, 150];
 
@@ -28,7 +29,7 @@ export function balance(ledger: LedgerEntry[], account: Account, now: number): C
   const ahead = charged ? Math.max(past * 0.25, Math.min(gone * 1.08 || past * 0.6, past)) : 0;
   const last = entries.at(-1)!.balance;
   const top = Math.max(...entries.map((e) => e.balance), last, 1);
-  const x = (t: number) => (width * (t - begin)) / (past + ahead);
+  const x = (time: number) => (width * (time - begin)) / (past + ahead);
   const y = (b: number) => height - (height * Math.max(0, b)) / (top * 1.06);
   const points: [number, number][] = [];
   // a balance holds until the next entry: steps
@@ -42,7 +43,7 @@ export function balance(ledger: LedgerEntry[], account: Account, now: number): C
   const end = now + ahead;
   const ended = last - (account.per_hour * ahead) / 3600_000;
   const zero = ended < 0 ? now + (last * 3600_000) / account.per_hour : end;
-  const day = (t: number) => clock(new Date(t).toISOString()).replace(/:\d\d$/, '');
+  const day = (time: number) => clock(new Date(time).toISOString()).replace(/:\d\d$/, '');
   return {
     past: text(points),
     ahead: charged ? text([[x(now), y(last)], [x(zero), y(Math.max(0, ended))], [x(end), y(Math.max(0, ended))]]) : '',
@@ -51,6 +52,6 @@ export function balance(ledger: LedgerEntry[], account: Account, now: number): C
     top,
     from: day(begin),
     to: day(end),
-    label: `Balance: ${entries[0].balance} on ${day(begin)}, ${last} now${charged && gone ? `, used up on ${day(now + gone)} as things are` : ''}`,
+    label: t('Balance: {first} on {day}, {last} now', { first: entries[0].balance, day: day(begin), last }) + (charged && gone ? ', ' + t('used up on {day} as things are', { day: day(now + gone) }) : ''),
   };
 }

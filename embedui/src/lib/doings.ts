@@ -9,7 +9,7 @@ import { applicationApi, applicationPath, serviceApi, servicePath, subject, unde
 import { places } from './places';
 import { router } from './router.svelte';
 import { tell } from './tell.svelte';
-import { t, texts } from './text.svelte';
+import { languages, t, texts, type Language } from './text.svelte';
 import { themes } from './theme.svelte';
 
 export interface Doing {
@@ -51,9 +51,7 @@ export function doings(titles: [string, string][], shortcuts: () => void): Doing
   put('light', 'sun', 'do', t('Theme: light'), () => themes.choose('light'));
   put('dark', 'moon', 'do', t('Theme: dark'), () => themes.choose('dark'));
   put('system', 'screen', 'do', t('Theme: as the system'), () => themes.choose('system'));
-  // languages are called as their speakers call them
-  put('en', 'edit', 'do', 'Language: English', () => void texts.use('en'));
-  put('nl', 'edit', 'do', 'Taal: Nederlands', () => void texts.use('nl'));
+  for (const [id, name] of Object.entries(languages) as [Language, string][]) put(id, 'edit', 'do', t('Language: {name}', { name }), () => void texts.use(id));
   put('out', 'out', 'do', t('Sign out'), () => void del('/session').catch(() => undefined).then(() => live.forget()), { typed: true });
   return list;
 }

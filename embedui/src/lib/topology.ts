@@ -31,7 +31,7 @@ export interface Line {
   from: { x: number; y: number };
   to: { x: number; y: number };
   /** uses: a service has the address and password of another */
-  what: 'requests' | 'uses';
+  is: 'requests' | 'uses';
   /** requests per second, where they are measured */
   rate?: number;
   live: boolean;
@@ -196,20 +196,20 @@ function join(d: Drawing, m: Measures, laid: Laid[], services: Service[], kind: 
         const to = narrow ? { x: b.x + m.box / 2, y: b.y } : left(b);
         // on a narrow page only the first frame has visitors right above it
         if (narrow && frame.y > 80) continue;
-        d.lines.push({ id: `v.${b.id}`, from, to, what: 'requests', rate: rate(b.part), live, words: { from: '', to: name(b) } });
+        d.lines.push({ id: `v.${b.id}`, from, to, is: 'requests', rate: rate(b.part), live, words: { from: '', to: name(b) } });
       }
     }
     for (const b of boxes) {
       for (const next of kind(s.kind)?.parts.find((p) => p.name === b.part)?.to ?? []) {
         const to = boxes.find((o) => o.part === next);
-        if (to) d.lines.push({ id: `${b.id}.${next}`, from: right(b), to: left(to), what: 'requests', rate: rate(next), live, words: { from: name(b), to: name(to) } });
+        if (to) d.lines.push({ id: `${b.id}.${next}`, from: right(b), to: left(to), is: 'requests', rate: rate(next), live, words: { from: name(b), to: name(to) } });
       }
     }
     for (const o of uses(s, services, kind)) {
       const target = d.frames.find((f) => f.service.id === o.id)!;
       const from = narrow ? { x: frame.x + frame.width - 26, y: frame.y + frame.height } : { x: frame.x + frame.width, y: frame.y + frame.height / 2 };
       const to = narrow ? { x: target.x + target.width - 26, y: target.y } : { x: target.x, y: target.y + target.height / 2 };
-      d.lines.push({ id: `${s.id}>${o.id}`, from, to, what: 'uses', live: live && (o.state === 'RUNNING' || o.state === 'ADAPTING'), words: { from: s.name, to: o.name } });
+      d.lines.push({ id: `${s.id}>${o.id}`, from, to, is: 'uses', live: live && (o.state === 'RUNNING' || o.state === 'ADAPTING'), words: { from: s.name, to: o.name } });
     }
   }
 }
