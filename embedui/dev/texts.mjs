@@ -165,4 +165,4 @@ if (!only.length) {
 }
 faults.forEach((f) => console.log(f));
 console.log(`${said.length} texts, ${faults.length} findings`);
-process.exit(faults.length ? 1 : 0);
+process.exitCode = faults.length ? 1 : 0;
