@@ -293,12 +293,13 @@ on(`POST ${S}/actions/{action}`, withService((x, s) => {
         return r.until > Date.now() ? 'RUNNING' : `STOPPED (return code ${r.code})`;
       };
       const agents = Object.fromEntries(all.map((i) => [i.id, Object.fromEntries(['init.sh', 'notify.sh', 'run.sh', 'interrupt.sh', 'cleanup.sh'].map((n) => [n, state(i, n)]))]));
-      return { json: { text: 'see result', result: { agents } } };
+      const times = Object.fromEntries(all.flatMap((i) => { const r = runs.get(i.id); return r ? [[i.id, { [r.script]: { started: new Date(r.began).toISOString(), ...(r.until > Date.now() ? {} : { ended: new Date(r.until || r.began + 4200).toISOString() }) } }]] : []; }));
+      return { json: { text: 'see result', result: { agents, times } } };
     }
     case 'run':
     case 'cleanup':
       if (running) return x.problem(409, 'conflict', 'A script runs already.', { hint: 'wait or interrupt it' });
-      all.forEach((i, n) => runs.set(i.id, { script: x.groups[2] + '.sh', until: Date.now() + 9000 + n * 1500, code: n === 2 ? 1 : 0 }));
+      all.forEach((i, n) => runs.set(i.id, { script: x.groups[2] + '.sh', began: Date.now(), until: Date.now() + 9000 + n * 1500, code: n === 2 ? 1 : 0 }));
       return { json: { text: `${x.groups[2]}.sh was started on ${all.length} instances.` } };
     case 'interrupt':
       if (!running) return x.problem(409, 'conflict', 'Nothing runs.');

@@ -48,7 +48,14 @@ type observation struct {
 	Role    string            `json:"role"`
 	Members []member          `json:"members"`
 	Scripts map[string]string `json:"scripts"`
-	Busy    []string          `json:"busy"` // scripts that run or wait to run
+	Times   map[string]times  `json:"times"` // of the scripts that were called
+	Busy    []string          `json:"busy"`  // scripts that run or wait to run
+}
+
+// times are when a script was last called and when it ended.
+type times struct {
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
 }
 
 type agent struct {
@@ -238,7 +245,7 @@ func (a *agent) begin(name string, args []string) error {
 	for _, f := range []string{"pid", "exit"} {
 		_ = os.Remove(a.runner.file(a.s.Runs[name].ID, f)) // of the call before, if there was one
 	}
-	r := run{ID: api.NewID(12), Running: true}
+	r := run{ID: api.NewID(12), Running: true, Started: time.Now().UTC()}
 	shell := a.bash
 	env := a.environment()
 	if err := a.change(func() { a.s.Runs[name] = r }); err != nil {
@@ -280,7 +287,7 @@ func (a *agent) finished(name, id string, code int) {
 		if r.Killed && code > 128 {
 			code = -(code - 128) // bash's way to say which signal it was
 		}
-		r.Running, r.Code = false, code
+		r.Running, r.Code, r.Ended = false, code, time.Now().UTC()
 		if err := a.change(func() { a.s.Runs[name] = r }); err != nil {
 			a.m.Log().Error("state of scripts not stored", "error", err)
 		}

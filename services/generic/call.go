@@ -117,9 +117,12 @@ func (a *agent) killAll(ctx context.Context) error {
 func (a *agent) Observe(context.Context) (any, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	o := observation{Version: a.s.Version, Role: a.s.Role, Members: a.s.Members, Scripts: map[string]string{}, Busy: a.busy()}
+	o := observation{Version: a.s.Version, Role: a.s.Role, Members: a.s.Members, Scripts: map[string]string{}, Times: map[string]times{}, Busy: a.busy()}
 	for _, s := range scripts {
 		r, called := a.s.Runs[s]
+		if called {
+			o.Times[s] = times{Started: r.Started, Ended: r.Ended}
+		}
 		switch {
 		case !called:
 			o.Scripts[s] = "NEVER STARTED"

@@ -272,19 +272,19 @@ func (m *manager) interrupt(ctx context.Context, args []string) (api.ActResult, 
 }
 
 func (m *manager) status(ctx context.Context) (api.ActResult, error) {
-	agents := map[string]map[string]string{}
+	agents, when := map[string]map[string]string{}, map[string]map[string]times{}
 	var b strings.Builder
 	for _, i := range m.host.Instances() {
 		o, _, err := m.ask(ctx, i.ID)
 		if err != nil {
 			return api.ActResult{}, err
 		}
-		agents[i.ID] = o.Scripts
+		agents[i.ID], when[i.ID] = o.Scripts, o.Times
 		fmt.Fprintf(&b, "%s (%s):\n", i.ID, o.Role)
 		for _, s := range scripts {
 			fmt.Fprintf(&b, "  %-14s%s\n", s, o.Scripts[s])
 		}
 	}
-	result, err := json.Marshal(map[string]any{"agents": agents})
+	result, err := json.Marshal(map[string]any{"agents": agents, "times": when})
 	return api.ActResult{Text: strings.TrimRight(b.String(), "\n"), Result: result}, err
 }

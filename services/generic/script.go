@@ -39,10 +39,12 @@ type runner struct {
 
 // run is one call of a script.
 type run struct {
-	ID      string `json:"id"`
-	Running bool   `json:"running"`
-	Code    int    `json:"code"`             // exit status, negative: the signal that ended it
-	Killed  bool   `json:"killed,omitempty"` // by us
+	ID      string    `json:"id"`
+	Running bool      `json:"running"`
+	Code    int       `json:"code"`             // exit status, negative: the signal that ended it
+	Killed  bool      `json:"killed,omitempty"` // by us
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
 }
 
 func (r *runner) file(id, what string) string {

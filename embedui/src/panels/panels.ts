@@ -27,6 +27,16 @@ const panels: Record<string, Panel[]> = {
   generic: [{ tab: 'scripts', title: () => t('Scripts'), icon: 'script', covers: ['run', 'interrupt', 'cleanup', 'get_script_status'], load: () => import('./generic/Scripts.svelte') }],
 };
 
+type Connect = Component<{ service: Service; values: Record<string, string> }>;
+
+/** connects are lines for programs, by kind; values are what a service offers. */
+const connects: Record<string, () => Promise<{ default: Connect }>> = {
+  mysql: () => import('./mysql/Connect.svelte'),
+};
+
+/** connectOf loads what a kind says about connecting to it from a program. */
+export const connectOf = (kind: string): (() => Promise<{ default: Connect }>) | undefined => connects[kind];
+
 /** panelsOf are a kind's own panels. */
 export const panelsOf = (kind: string): Panel[] => panels[kind] ?? [];
 
