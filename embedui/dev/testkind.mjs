@@ -49,4 +49,8 @@ export function seedOdd(world) {
   const a = world.addApplication('odd', 'RUNNING', 90);
   world.addService(a, 'testkind', 'bowl', 'RUNNING', 60);
   world.addService(a, 'testkind', 'still bowl', 'STOPPED', 60);
+  const shared = world.addApplication('library', 'RUNNING', 300);
+  Object.assign(shared, { owner: 'maria', access: 'viewer' });
+  world.addService(shared, 'php', 'catalogue', 'RUNNING', 200, { backend: 2 });
+  world.addService(shared, 'mysql', 'books', 'RUNNING', 200, { mysql: 2 });
 }

@@ -59,7 +59,7 @@ export class World {
     }
     this.seed();
     if (scenario === 'odd') seedOdd(this);
-    if (scenario === 'many') this.addService(this.addApplication('farm', 'RUNNING', 200), 'generic', 'render', 'RUNNING', 190, { node: 600 });
+    if (scenario === 'many') this.addService(this.addApplication('farm', 'RUNNING', 200), 'generic', 'render', 'RUNNING', 190, { node: 800 });
     if (scenario === 'many') for (let i = 0; i < 200; i++) this.addApplication(`load-${String(i).padStart(3, '0')}`, i % 9 ? 'RUNNING' : 'STOPPED', 30 + i, 1);
     setInterval(() => this.drift(), 2000).unref();
   }
