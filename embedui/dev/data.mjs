@@ -102,7 +102,7 @@ function readManifest(x) {
     if (field && !known.includes(field)) return { wrong: x.problem(422, 'invalid', `a service has no field ${field}`, { op: 'read', object: `line ${n + 1}: ${field}`, hint: 'perhaps Archive is meant', fields: [field] }) };
   }
   if (!/^Services:/m.test(text)) return { wrong: x.problem(422, 'invalid', 'a manifest is a set of fields, such as Application and Services', { object: 'line 1', hint: 'begin with Services:' }) };
-  const all = [...text.matchAll(/^ *- Type: *(\w+)((?:\n {4}.*)*)/gm)].map(([, kind, rest]) => ({ kind, name: /ServiceName: *(\S+)/.exec(rest)?.[1] ?? kind, archive: /Archive: *(\S+)/.exec(rest)?.[1] }));
+  const all = [...text.matchAll(/^ *- Type: *(\w+)((?:\n {4}.*)*)/gm)].map(([, kind, rest]) => ({ kind, name: /ServiceName: *(\S+)/.exec(rest)?.[1] ?? kind, archive: /Archive: *(\S+)/.exec(rest)?.[1], counts: Object.fromEntries([...(/StartupInstances: *\{([^}]*)\}/.exec(rest)?.[1] ?? '').matchAll(/"?(\w+)"?: *(\d+)/g)].map(([, p, n]) => [p, Number(n)])) }));
   for (const s of all) if (!x.world.kinds.some((k) => k.name === s.kind)) return { wrong: x.problem(422, 'invalid', `there is no kind ${s.kind}`, { object: `line ${lines.findIndex((l) => l.includes(s.kind)) + 1}: Type`, hint: 'one of: generic, helloworld, mysql, php' }) };
   return { application: /^Application: *(.+)$/m.exec(text)?.[1] ?? 'application', all };
 }
@@ -191,7 +191,8 @@ export function data(on, { withApp, withService, busy }) {
     const m = readManifest(x);
     if (m.wrong) return m.wrong;
     const files = m.all.map((s) => s.archive).filter((f) => f && !/^(https?|debian):/.test(f));
-    return { json: { application: m.application, services: m.all.map((s) => ({ name: s.name, kind: s.kind, parts: Object.fromEntries(x.world.kinds.find((k) => k.name === s.kind).parts.map((p) => [p.name, p.default])) })), credits: m.all.length + 1, notes: [], missing: files } };
+    const services = m.all.map((s) => ({ name: s.name, kind: s.kind, started: true, parts: { ...Object.fromEntries(x.world.kinds.find((k) => k.name === s.kind).parts.map((p) => [p.name, p.default])), ...s.counts } }));
+    return { json: { application: m.application, services, credits: 1 + services.reduce((n, s) => n + x.world.place(s, x.world.kinds.find((k) => k.name === s.kind)).length, 0), notes: [], missing: files } };
   });
   on('POST /manifests', (x) => {
     const tar = x.body.subarray(257, 262).toString() === 'ustar';

@@ -191,9 +191,7 @@ on(`POST ${S}/scale`, withService((x, s) => {
   if (s.operation) return busy(x, s);
   const parts = wanted(x, s);
   if (s.state === 'INIT' || s.state === 'STOPPED') {
-    s.parts = parts;
-    x.world.tell(s, true);
-    return { json: s };
+    return { status: 202, json: x.world.operate('service.scale', `Scale ${s.name}`, s.application, s.id, [['Keep the counts', 50]], { done: () => { s.parts = parts; x.world.tell(s, true); } }, x.json()) };
   }
   x.world.move(s, 'ADAPTING', 'scaled by admin', true);
   return { status: 202, json: x.world.operate('service.scale', `Scale ${s.name}`, s.application, s.id, [['Check credit', 250], ['Start instances', 1200], ['Join', 600], ['Apply configuration', 600], ['Check health', 500]], { done: () => { s.parts = parts; reshape(x, s, x.json().remove); x.world.move(s, 'RUNNING', 'everything answers', true); } }, x.json()) };

@@ -183,7 +183,7 @@ export class World {
   move(thing, state, reason, isService) {
     thing.state = state;
     thing.reason = reason;
-    thing.since = iso();
+    if (isService) thing.since = iso();
     this.history(isService ? thing.application : thing.id, isService ? thing.id : 0, state, reason);
     this.tell(thing, isService);
   }

@@ -20,6 +20,8 @@ export async function start(scenario = 'seed') {
   createInterface(director.stderr).on('line', (line) => (line.startsWith('DISHONEST') ? faults.push(line) : console.error(line)));
   await new Promise((ready) => director.stdout.once('data', ready));
 }
+/** signal tells the director something; SIGUSR2: break every stream of events. */
+export const signal = (name) => director.kill(name);
 export const stop = () => new Promise((gone) => (director.once('exit', gone), director.kill('SIGKILL')));
 
 const failures = [];
