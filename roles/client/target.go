@@ -25,8 +25,16 @@ func (r *call) findApplication(name string) (api.Application, error) {
 	if api.CodeOf(err) != api.CodeNotFound {
 		return a, err
 	}
+	me, e := r.self()
+	if e != nil {
+		return a, err
+	}
+	list := "/applications"
+	if me.Admin && strings.Contains(name, "/") {
+		list += "?all=true"
+	}
 	var all []api.Application
-	if e := r.get("/applications", &all); e != nil {
+	if e := r.get(list, &all); e != nil {
 		return a, err
 	}
 	for _, o := range all { // another's is called as git has it
@@ -36,10 +44,6 @@ func (r *call) findApplication(name string) (api.Application, error) {
 	}
 	if len(all) == 0 {
 		return a, &api.Error{Code: api.CodeNotFound, Message: "No existing applications.", Hint: "create one with: nutshell application create NAME"}
-	}
-	me, e := r.self()
-	if e != nil {
-		return a, err
 	}
 	names := make([]string, len(all))
 	for i, o := range all {

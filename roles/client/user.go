@@ -45,6 +45,10 @@ func (c *Client) userVerbs() []*cli.Command {
 		c.verb("passwd", "change a password: yours, or as admin anybody's", "[username]", changePassword, stdinFlag()),
 		c.verb("reset-factors", "take somebody's authenticator app and passkeys away who lost them (admins only)", "<username>", resetFactors),
 		c.verb("end-sessions", "sign a user out of all browsers (admins only)", "<username>", endSessions),
+		examples(c.verb("change", "change what is known of a user; administrators also who is one", "<username>", changeUser,
+			&cli.StringFlag{Name: "email", Usage: "e-mail address"}, &cli.StringFlag{Name: "fname", Usage: "first name"}, &cli.StringFlag{Name: "lname", Usage: "last name"},
+			&cli.StringFlag{Name: "affiliation", Usage: "where the user works or studies"}, &cli.BoolFlag{Name: "admin", Usage: "may manage users; --admin=false: no longer (admins only)"}),
+			"nutshell user change ann --affiliation 'Institute of Botany'", "nutshell user change ann --admin=false"),
 		c.verb("delete", "destroy a user who has no applications any more (admins only)", "<username>", deleteUser),
 	}
 }
@@ -134,6 +138,28 @@ func changePassword(r *call) error {
 	}
 	r.say("Password of '%s' changed.", name)
 	return nil
+}
+
+func changeUser(r *call) error {
+	var in api.ChangeUser
+	for flag, to := range map[string]**string{"email": &in.Email, "fname": &in.FirstName, "lname": &in.LastName, "affiliation": &in.Affiliation} {
+		if r.IsSet(flag) {
+			value := r.String(flag)
+			*to = &value
+		}
+	}
+	if r.IsSet("admin") {
+		admin := r.Bool("admin")
+		in.Admin = &admin
+	}
+	if in == (api.ChangeUser{}) {
+		return usagef("say what to change, such as --email")
+	}
+	var u api.User
+	if err := r.send(http.MethodPatch, "/users/"+escape(r.arg("username")), in, &u); err != nil {
+		return err
+	}
+	return r.made(u, u.Name, "User '%s' was changed.", u.Name)
 }
 
 func deleteUser(r *call) error {
