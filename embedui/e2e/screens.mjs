@@ -14,7 +14,7 @@ export const screens = {
   instances: php + '/instances', logs: php + '/logs', 'php-actions': php + '/actions', bindings: php + '/bindings', history: php + '/history', script: php + '/script',
   scripts: shop + '/services/importer/actions', volumes: shop + '/services/importer/volumes', failed: '/applications/protein%20folding/services/simulation',
   access: db + '/access', contents: db + '/data', 'db-backups': db + '/backups', 'db-volumes': db + '/volumes', monitor: db + '/monitor', 'db-scale': db, 'db-actions': db + '/actions',
-  resources: '/instances', operations: '/operations', operation: '/operations/:failed', help: '/help',  backups: '/backups', account: '/account', 'account-other': '/account/maria', users: '/users', audit: '/audit', profile: '/profile', missing: '/nowhere', people: '/applications/shop/people',
+  resources: '/instances', operations: '/operations', operation: '/operations/:failed', help: '/help', 'help-page': '/help/guide/php', api: '/help/api?route=application.list', timeline: shop + '/timeline', 'app-graphs': shop + '/graphs', 'applications-table': '/applications?view=table', clone: '/applications?new=manifest&from=1', backups: '/backups', account: '/account', 'account-other': '/account/maria', users: '/users', audit: '/audit', profile: '/profile', missing: '/nowhere', people: '/applications/shop/people',
 };
 
 /** forgotten are the paths of src/screens/screens.ts that no screen above shows. */
