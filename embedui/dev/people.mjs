@@ -4,7 +4,7 @@ const rank = { '': 0, viewer: 1, developer: 2, owner: 3 };
 const ago = (days) => new Date(Date.now() - days * 864e5).toISOString();
 
 export function seedPeople(world) {
-  world.users.push({ id: 4, name: 'hostile', email: '', first_name: '<img src=x onerror=alert(1)>', last_name: '"><script>', affiliation: '', admin: false, credit: 3, created: ago(2) });
+  world.users.push({ id: 4, name: 'hostile', email: '', first_name: '<img src=x onerror=alert(1)>', last_name: '"><script>', affiliation: '', admin: false, credit: 3, created: ago(2), second_factor: false });
   const shop = [...world.applications.values()].find((a) => a.name === 'shop');
   if (!shop) return;
   world.members.set(shop.id, [

@@ -24,7 +24,7 @@ on('POST /users', (x) => {
   const b = x.json();
   const bad = checkName(x, b.name);
   if (bad) return bad;
-  const u = { id: x.world.users.length + 1, first_name: '', last_name: '', affiliation: '', admin: false, created: new Date().toISOString(), ...b, credit: b.credit ?? 50 };
+  const u = { id: x.world.users.length + 1, first_name: '', last_name: '', affiliation: '', admin: false, second_factor: false, created: new Date().toISOString(), ...b, credit: b.credit ?? 50 };
   delete u.password;
   x.world.users.push(u);
   x.world.audit('user.create', u.name);

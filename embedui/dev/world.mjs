@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { seedData } from './data.mjs';
 import { seedPeople } from './people.mjs';
+import { poison } from './hostile.mjs';
 import { kinds } from './kinds.mjs';
 import { seedOdd } from './testkind.mjs';
 
@@ -47,9 +48,9 @@ export class World {
     { name: 'campus', driver: 'openstack', default: false, ready: false, problem: 'The credentials were refused. Renew them in /etc/nutshell/nutshell.yaml, key clouds[2].options.', instances: 0 },
   ];
   users = [
-    { id: 1, name: 'admin', email: 'admin@example.org', first_name: 'Ada', last_name: 'Okoro', affiliation: 'Operations', admin: true, credit: 1240, created: ago(60 * 24 * 90) },
-    { id: 2, name: 'maria', email: 'maria@example.org', first_name: 'Maria', last_name: 'Lind', affiliation: 'Institute of Botany', admin: false, credit: 310, created: ago(60 * 24 * 12) },
-    { id: 3, name: 'jonas', email: 'jonas@example.org', first_name: 'Jonas', last_name: 'Weber', affiliation: '', admin: false, credit: 0, created: ago(60 * 24 * 3) },
+    { id: 1, name: 'admin', email: 'admin@example.org', first_name: 'Ada', last_name: 'Okoro', affiliation: 'Operations', admin: true, credit: 1240, created: ago(60 * 24 * 90), second_factor: false },
+    { id: 2, name: 'maria', email: 'maria@example.org', first_name: 'Maria', last_name: 'Lind', affiliation: 'Institute of Botany', admin: false, credit: 310, created: ago(60 * 24 * 12), second_factor: false },
+    { id: 3, name: 'jonas', email: 'jonas@example.org', first_name: 'Jonas', last_name: 'Weber', affiliation: '', admin: false, credit: 0, created: ago(60 * 24 * 3), second_factor: false },
   ];
 
   constructor(scenario) {
@@ -59,6 +60,7 @@ export class World {
     }
     this.seed();
     if (scenario === 'odd') seedOdd(this);
+    if (scenario === 'hostile') poison(this);
     if (scenario === 'many') this.addService(this.addApplication('farm', 'RUNNING', 200), 'generic', 'render', 'RUNNING', 190, { node: 800 });
     if (scenario === 'many') for (let i = 0; i < 200; i++) this.addApplication(`load-${String(i).padStart(3, '0')}`, i % 9 ? 'RUNNING' : 'STOPPED', 30 + i, 1);
     setInterval(() => this.drift(), 2000).unref();

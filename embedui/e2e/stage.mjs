@@ -29,13 +29,15 @@ await start();
 export const browser = await open();
 export const p = await page(browser, 'desktop', 'light', faults);
 
+/** step is one thing that must hold. NUTSHELL_E2E_STEP chooses those whose names have it, beside signing in. */
 export async function step(name, work) {
+  if (!name.startsWith('sign in') && !name.includes(process.env.NUTSHELL_E2E_STEP ?? '')) return;
   try {
     await work();
     console.log('ok  ', name);
   } catch (e) {
     failures.push(name);
-    if (name === 'sign in') throw e;
+    if (name.startsWith('sign in')) throw e;
     console.log('FAIL', name, e.message.split('\n').slice(0, 6).join(' / '));
     await shoot(p, 'behaviour-' + failures.length);
   }
