@@ -40,6 +40,10 @@ chaos: deps-test ui helper ## kill every role and daemon during every kind of ch
 e2e: build ## the UI in a real browser against a real director
 	cd embedui && npm run e2e
 
+.PHONY: screenshots
+screenshots: ui ## the pictures of the manual and the README, into docs/screenshots
+	cd embedui && npm run screenshots
+
 .PHONY: golden
 golden: ## write expected outputs of tests anew; read the diff
 	$(GO) test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
