@@ -24,6 +24,7 @@ export const screens: Screen[] = [
   { path: '/applications/:app/services/:name/:tab?', load: () => import('./ServicePage.svelte') },
   { path: '/applications/:name/:tab?', load: () => import('./ApplicationPage.svelte') },
   { path: '/instances', load: () => import('./Instances.svelte') },
+  { path: '/terminal', load: () => import('../terminal/Terminals.svelte') },
   { path: '/operations', load: () => import('./Operations.svelte') },
   { path: '/operations/:id', load: () => import('./OperationPage.svelte') },
   { path: '/backups', load: () => import('./Backups.svelte') },

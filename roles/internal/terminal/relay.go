@@ -10,7 +10,7 @@ import (
 
 // Relay passes frames between a client and the next hop towards its shell
 // until either ends, or ctx does, whose cause the client is told. It holds one
-// frame in each direction. moved, unless nil, is called when bytes pass. What
+// frame in each direction. moved, unless nil, is called when bytes pass, or the client tells its size. What
 // it returns says why the terminal ended; nil means that it did so in order.
 // Both connections are closed then.
 func Relay(ctx context.Context, client, shell *Conn, moved func()) error {
@@ -91,6 +91,9 @@ func (r *relay) up(ctx context.Context, client, shell *Conn, moved func()) {
 			return
 		}
 		if f != nil {
+			if f.Resize != nil && moved != nil { // somebody is there
+				moved()
+			}
 			err = shell.Control(ctx, api.TerminalFrame{Resize: f.Resize, Ack: f.Ack, EOF: f.EOF})
 		} else {
 			if moved != nil {
