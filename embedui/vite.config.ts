@@ -2,6 +2,7 @@ import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { readdirSync, rmSync } from 'node:fs';
 import { defineConfig, type Plugin } from 'vite';
 import { manual } from './manual';
+import { paper } from './paper';
 
 // The committed placeholder must survive a build, so dist is emptied here and
 // not by Vite.
@@ -18,7 +19,7 @@ function keepPlaceholder(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [svelte(), manual(), keepPlaceholder()],
+  plugins: [svelte(), manual(), paper(), keepPlaceholder()],
   build: {
     outDir: 'dist',
     emptyOutDir: false,
