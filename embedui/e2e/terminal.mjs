@@ -91,6 +91,9 @@ check(colour === 'rgb(10, 200, 30)', `a colour of 24 bits is shown: ${colour}`);
 await type("printf '<img src=x onerror=alert(1)>\\e]0;<b>title</b>\\a\\n'\n");
 await says(p, 'hostile text is text', /<img src=x onerror=alert\(1\)>/);
 
+const [ink, ground] = await p.evaluate(() => [getComputedStyle(document.querySelector('.xterm-rows')).color, getComputedStyle(document.querySelector('.xterm-scrollable-element, .xterm-viewport')).backgroundColor]);
+check(ink === 'rgb(42, 33, 25)' && ink !== ground, `letters can be seen: ${ink} on ${ground}`);
+
 // Much output: the page stays usable, memory bounded, Ctrl-C at once.
 await type('clear; yes nutshell\n');
 await p.waitForTimeout(2500);
@@ -139,6 +142,9 @@ const panel = p.getByRole('complementary', { name: 'Files' });
 await panel.getByRole('button', { name: 'data', exact: true }).click();
 await panel.getByRole('button', { name: 'try', exact: true }).click();
 await panel.getByTitle('Download a & b.txt').waitFor();
+await p.locator('.xterm-helper-textarea').focus();
+await type('clear; ls -la --color=always; ps | head -4; df -h . | head -3\n');
+await p.waitForTimeout(400);
 await shoot(p, 'terminal-files-light');
 const [down] = await Promise.all([p.waitForEvent('download'), panel.getByTitle('Download a & b.txt').click()]);
 check(readFileSync(await down.path(), 'utf8') === 'hello\n' && down.suggestedFilename() === 'a & b.txt', 'a file is downloaded');

@@ -6,6 +6,7 @@ const named = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'wh
 /** coloursOf reads the tokens as they are now, light or dark. */
 export function coloursOf(host: HTMLElement): ITheme {
   const probe = document.createElement('span');
+  probe.style.transitionProperty = 'none'; // a colour that still changes would be read as the one before
   host.append(probe);
   const read = (token: string): string => {
     probe.style.color = `var(--term-${token})`;
