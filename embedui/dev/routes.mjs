@@ -4,6 +4,7 @@ import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
 import { accessOf, people, seen } from './people.mjs';
 import { nuts } from './testkind.mjs';
+import { logs as logLines } from './logs.mjs';
 
 const list = [];
 const on = (methodAndPath, handle) => {
@@ -315,3 +316,4 @@ on(`PUT ${S}/script`, withService((x, s) => {
 hosting(on, { withApp, withService, busy, store, activate });
 people(on, { withApp });
 data(on, { withApp, withService, busy, gone });
+logLines({ on, withApp });

@@ -16,5 +16,5 @@ export const applicationTabs: ApplicationTab[] = [
   { id: 'people', title: () => t('People'), icon: 'users', load: () => import('./People.svelte') },
   { id: 'graphs', title: () => t('Graphs'), icon: 'graph', load: () => import('../lib/ApplicationGraphs.svelte') },
   { id: 'timeline', title: () => t('Timeline'), icon: 'clock', load: () => import('../lib/ApplicationTimeline.svelte') },
-  { id: 'log', title: () => t('Manager log'), icon: 'logs', load: () => import('../lib/ManagerLog.svelte') },
+  { id: 'logs', title: () => t('Logs'), icon: 'logs', load: () => import('./Logs.svelte') },
 ];
