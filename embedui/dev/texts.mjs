@@ -1,6 +1,6 @@
 // Finds the texts of the interface and looks whether each can be translated.
 //   node dev/texts.mjs             write src/texts/en.json, report what is missing
-//   node dev/texts.mjs --check     write nothing, fail where en.json is not up to date
+//   node dev/texts.mjs --check     write nothing, fail where something is missing
 //   node dev/texts.mjs FILE…       report on these files only
 import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -19,7 +19,11 @@ const verbatim = new Set(['code', 'kbd', 'samp', 'pre', 'style', 'script', 'svg'
 const names = /\b(Nutshell|ConPaaS|PHP|Java|MySQL|MariaDB|CLI|API|URL|SQL|HTTPS?|DNS|SSH|CPU|JSON|YAML|curl|git|Linux|Debian|Chromium|Firefox)\b|&\w+;/g;
 const letters = (s) => /\p{L}{2,}/u.test(s.replaceAll(names, ''));
 // sentence tells what looks like written for people among all texts of a program.
-const sentence = (s) => /^\p{Lu}\p{Ll}+[’',:]? [\p{L}\d{]/u.test(s) || /^\p{L}+( [\p{L}\d{}’']+,?){2,}[.!?…]?$/u.test(s) || /^\p{Lu}\p{Ll}+[.!?…]$/u.test(s);
+const sentence = (s) => !s.includes('\n') && (/^\p{Lu}\p{Ll}+[’',]? [\p{L}\d{]/u.test(s) || /^\p{L}+( [\p{L}\d{}’']+,?){2,}[.!?…]?$/u.test(s) || /^\p{Lu}\p{Ll}+[.!?…]$/u.test(s));
+
+// Files whose texts are not all translated yet. While there are any, --check
+// bears with them, and with texts that other languages lack.
+const later = JSON.parse(await readFile(ui + 'dev/untranslated.json', 'utf8'));
 
 const texts = new Map(); // text: where it is
 const findings = [];
@@ -64,7 +68,7 @@ function svelte(one) {
         if (n.value === true) return undefined;
         for (const part of [n.value].flat()) {
           if (part.type === 'Text') {
-            if (people && letters(part.data)) one.fault(part.data, part.start);
+            if (people && letters(part.data) && !(n.name === 'placeholder' && /^[\p{Ll}\d.-]+$/u.test(part.data))) one.fault(part.data, part.start);
           } else walk(part.expression, { ...context, attribute: n.name, shown: people });
         }
         return undefined;
@@ -97,7 +101,7 @@ function svelte(one) {
   const call = (name, args, start, context) => {
     const inner = { ...context, shown: false };
     const said = name === 't' || name === 'text' ? 1 : name === 'tn' ? 2 : 0;
-    if (name === 'count') one.fault('count', start, 'knows English only: use tn');
+    if (name === 'count' && /import {[^}]*\bcount\b[^}]*} from '[^']*format'/.test(one.source)) one.fault('count', start, 'knows English only: use tn');
     args.slice(0, said).flatMap(literals).forEach((a) => {
       if (a.type === 'Literal') one.keep(a.value, a.start);
       else if (a.type === 'TemplateLiteral') one.fault(value(a), a.start, 'must be one literal with {names}');
@@ -163,6 +167,8 @@ if (!only.length) {
   }
   for (const s of Object.keys(dutch)) if (!texts.has(s)) faults.push(`src/texts/nl.json: ${JSON.stringify(s)} is said nowhere any more`);
 }
-faults.forEach((f) => console.log(f));
-console.log(`${said.length} texts, ${faults.length} findings`);
-process.exitCode = faults.length ? 1 : 0;
+const borne = (f) => check && later.length && (later.some((l) => f.startsWith(l + ':')) || / is missing in |^src\/texts\//.test(f));
+const bad = faults.filter((f) => !borne(f));
+bad.forEach((f) => console.log(f));
+console.log(`${said.length} texts, ${bad.length} findings${check && later.length ? `, ${faults.length - bad.length} more are borne with until dev/untranslated.json is empty` : ''}`);
+process.exitCode = bad.length ? 1 : 0;

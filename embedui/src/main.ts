@@ -6,4 +6,6 @@ import './styles/base.css';
 
 // Texts come first, so that nobody sees another language appear and go.
 await texts.begin();
-mount(App, { target: document.getElementById('app')! });
+const app = document.getElementById('app')!;
+app.replaceChildren(); // the sign that something comes
+mount(App, { target: app });
