@@ -24,7 +24,7 @@ export function accessOf(world, user, a) {
 }
 
 /** seen are the applications that the asker may see, each with what they are to it. */
-export const seen = (x) => [...x.world.applications.values()].map((a) => ({ ...a, access: accessOf(x.world, x.user, a) })).filter((a) => a.access);
+export const seen = (x) => [...x.world.applications.values()].map((a) => ({ ...a, access: accessOf(x.world, x.user, a), ...(membersOf(x.world, a).some((m) => m.user === x.user.name && m.offered) ? { offered: true } : {}) })).filter((a) => a.access);
 
 /** refused is the problem of a request that its user is too little for. */
 export function refused(x, path, method) {
@@ -32,7 +32,7 @@ export function refused(x, path, method) {
   const a = app && [...x.world.applications.values()].find((o) => String(o.id) === app || o.name === decodeURIComponent(app));
   if (!a) return undefined;
   const is = accessOf(x.world, x.user, a);
-  const least = method === 'GET' || /\/(preview|owner)$/.test(path) || path.endsWith('/members/' + x.user.name) ? 'viewer' : /\/members\//.test(path) || (method === 'DELETE' && /^\/applications\/[^/]+(\/services\/[^/]+)?$/.test(path)) ? 'owner' : 'developer';
+  const least = method === 'GET' || /\/(preview|owner)$/.test(path) || path.endsWith('/members/' + x.user.name) ? 'viewer' : /\/members\//.test(path) || (method === 'PATCH' && /^\/applications\/[^/]+$/.test(path)) || (method === 'DELETE' && /^\/applications\/[^/]+(\/services\/[^/]+)?$/.test(path)) ? 'owner' : 'developer';
   if (!is) return x.problem(404, 'not_found', `There is no application ${app}.`);
   if (rank[is] < rank[least]) return x.problem(403, 'forbidden', `you are a ${is} there, and this is for ${least === 'owner' ? 'an owner' : 'a developer'}`, { hint: `ask ${a.owner}, who owns the application, to make you that` });
   return undefined;

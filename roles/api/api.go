@@ -13,8 +13,9 @@ import (
 type Application struct {
 	ID      int64     `json:"id"`
 	Name    string    `json:"name"`
-	Owner   string    `json:"owner"`  // user name
-	Access  Access    `json:"access"` // what the asker is to it
+	Owner   string    `json:"owner"`             // user name
+	Access  Access    `json:"access"`            // what the asker is to it
+	Offered bool      `json:"offered,omitempty"` // its owner wants to hand it over to the asker
 	State   State     `json:"state"`
 	Desired Goal      `json:"desired"`          // started or stopped
 	Cloud   string    `json:"cloud"`            // where its manager runs

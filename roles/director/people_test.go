@@ -108,6 +108,10 @@ func TestHandOver(t *testing.T) {
 	if !m.Offered || m.Pays || m.Access != api.AccessViewer {
 		t.Errorf("offered: %+v", m)
 	}
+	var shown []api.Application
+	if bob.must("GET", "/applications", nil, &shown, 200); len(shown) != 1 || !shown[0].Offered {
+		t.Errorf("bob is not told: %+v", shown)
+	}
 	eve.refused("POST", "/applications/1/owner", nil, api.CodeNotFound)
 	ann.refused("POST", "/applications/1/owner", nil, api.CodeConflict)
 	bob.refused("POST", "/applications/1/owner", nil, api.CodeQuota) // two instances run, and he has one credit
@@ -120,8 +124,12 @@ func TestHandOver(t *testing.T) {
 	h.admin.must("PUT", "/users/bob/quota", api.Quota{Applications: 2}, nil, 200)
 	bob.must("DELETE", "/applications/1/owner", nil, nil, 204) // he declines
 	bob.refused("POST", "/applications/1/owner", nil, api.CodeConflict)
+	events := bob.listen(t)
 	ann.must("PUT", "/applications/shop/owner", api.HandOver{User: "bob", Stay: api.AccessDeveloper}, nil, 200)
-	events := ann.listen(t)
+	if a := events.application(t); !a.Offered || a.Access != api.AccessViewer {
+		t.Errorf("bob is told of %+v", a)
+	}
+	events = ann.listen(t)
 	var a api.Application
 	bob.must("POST", "/applications/1/owner", nil, &a, 200)
 	if a.Owner != "bob" || a.Access != api.AccessOwner {

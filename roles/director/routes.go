@@ -71,7 +71,7 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(get, "/applications", "application.list", httpapi.User, short, "Your applications", d.listApplications),
 		httpapi.On(post, "/applications", "application.create", httpapi.User, short, "Create an application", d.createApplication).Status(http.StatusCreated),
 		httpapi.On(get, app, "application.get", httpapi.Viewer, short, "An application with its services", d.getApplication),
-		httpapi.On(patch, app, "application.rename", httpapi.Developer, short, "Rename an application", d.renameApplication),
+		httpapi.On(patch, app, "application.rename", httpapi.Owner, short, "Rename an application", d.renameApplication),
 		httpapi.On(del, app, applicationDelete, httpapi.Owner, short, "Delete an application with all it holds", d.deleteApplication).Status(http.StatusAccepted),
 		httpapi.On(post, app+"/start", applicationStart, httpapi.Developer, short, "Start an application", d.startApplication).Status(http.StatusAccepted),
 		httpapi.On(post, app+"/stop", applicationStop, httpapi.Developer, short, "Stop an application and keep all it holds", d.stopApplication).Status(http.StatusAccepted),

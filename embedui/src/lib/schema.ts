@@ -78,6 +78,7 @@ export interface components {
             id: number;
             manager?: components["schemas"]["Instance"];
             name: string;
+            offered?: boolean;
             operation?: string;
             owner: string;
             reason: string;

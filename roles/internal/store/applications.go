@@ -20,7 +20,8 @@ type Application struct {
 
 // applicationColumns need user ?1, whose access is told; 0: nobody's.
 const applicationColumns = `a.id, a.name, a.owner, u.name, a.state, a.desired, a.cloud, a.reason, a.created, a.since, a.revision,
-	CASE WHEN a.owner = ?1 THEN 'owner' ELSE coalesce((SELECT access FROM application_member WHERE application = a.id AND user = ?1), '') END`
+	CASE WHEN a.owner = ?1 THEN 'owner' ELSE coalesce((SELECT access FROM application_member WHERE application = a.id AND user = ?1), '') END,
+	EXISTS (SELECT 1 FROM application_member WHERE application = a.id AND user = ?1 AND offered <> '')`
 
 // seen is true for applications that user ?1 owns or is a member of.
 const seen = `(a.owner = ?1 OR a.id IN (SELECT application FROM application_member WHERE user = ?1))`
@@ -28,7 +29,7 @@ const seen = `(a.owner = ?1 OR a.id IN (SELECT application FROM application_memb
 func scanApplication(r *sql.Rows) (Application, error) {
 	var a Application
 	var created, since int64
-	err := r.Scan(&a.ID, &a.Name, &a.OwnerID, &a.Owner, &a.State, &a.Desired, &a.Cloud, &a.Reason, &created, &since, &a.Revision, &a.Access)
+	err := r.Scan(&a.ID, &a.Name, &a.OwnerID, &a.Owner, &a.State, &a.Desired, &a.Cloud, &a.Reason, &created, &since, &a.Revision, &a.Access, &a.Offered)
 	a.Created, a.Since = timeOf(created), timeOf(since)
 	return a, err
 }

@@ -98,6 +98,9 @@ func (v View) tellAccess(ctx context.Context, user int64, e *api.Event) error {
 	if a.Access, err = v.Access(ctx, a.ID, user); err != nil {
 		return err
 	}
+	if a.Offered, err = v.offered(ctx, a.ID, user); err != nil {
+		return err
+	}
 	e.Data, err = api.Encode(a)
 	return err
 }

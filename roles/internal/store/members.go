@@ -64,6 +64,12 @@ func (v View) Memberships(ctx context.Context, user int64) ([]Member, error) {
 	return v.members(ctx, `m.user = ?`, user)
 }
 
+// offered reports whether an application is offered to a user.
+func (v View) offered(ctx context.Context, application, user int64) (bool, error) {
+	m, _, err := v.Member(ctx, application, user)
+	return m.Offered != "", err
+}
+
 // Access is what a user is to an application; empty: nothing. Administrators
 // are owners of all.
 func (v View) Access(ctx context.Context, application, user int64) (api.Access, error) {
@@ -107,7 +113,7 @@ func (t *Tx) PutMember(ctx context.Context, m Member) (Member, error) {
 	if err := t.memberEvent(ctx, "member", m); err != nil {
 		return m, err
 	}
-	if known && old.Access == m.Access {
+	if known && old.Access == m.Access && old.Offered == m.Offered {
 		return m, nil
 	}
 	return m, t.introduce(ctx, m.Application, m.User, known)
