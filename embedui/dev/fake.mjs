@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import * as honest from './honest.mjs';
 import { accessOf, refused } from './people.mjs';
 import { routes } from './routes.mjs';
+import { secondFactor } from './signin.mjs';
 import { World } from './world.mjs';
 
 const argument = (name, fallback) => {
@@ -31,13 +32,15 @@ const problem = (status, code, message, more = {}) => ({ status, problem: { stat
 function signIn(body) {
   if (session.failures >= 5) {
     setTimeout(() => (session.failures = 0), 20_000).unref();
-    return problem(429, 'too_many_requests', 'Too many failed sign-ins.', { hint: 'Wait 20 seconds and try again.' });
+    return problem(429, 'too_many_requests', 'Too many failed sign-ins.', { hint: 'try again in 20 s', retry_after: 20 });
   }
   const user = world.users.find((u) => u.name === body.name);
   if (!user || body.password !== 'nutshell') {
     session.failures++;
     return problem(401, 'unauthorized', 'Name or password is wrong.');
   }
+  const coded = secondFactor(user, body.code, problem);
+  if (coded) return coded;
   session.failures = 0;
   session.token = `${user.id}.${process.env.FAKE_SESSION ?? Math.random().toString(36).slice(2)}`;
   return { status: 200, json: { user, csrf: session.csrf }, cookie: session.token };

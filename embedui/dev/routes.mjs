@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
 import { accessOf, people, seen } from './people.mjs';
+import { signin } from './signin.mjs';
 import { nuts } from './testkind.mjs';
 import { logs as logLines } from './logs.mjs';
 
@@ -315,5 +316,6 @@ on(`PUT ${S}/script`, withService((x, s) => {
 
 hosting(on, { withApp, withService, busy, store, activate });
 people(on, { withApp });
+signin(on);
 data(on, { withApp, withService, busy, gone });
 logLines({ on, withApp });

@@ -7,7 +7,7 @@ import (
 
 // Factors is what a user can prove by who they are, beside the password.
 type Factors struct {
-	TOTP     *TOTP     `json:"totp"` // null: no second factor is asked for
+	TOTP     *TOTP     `json:"totp,omitempty"` // missing: no second factor is asked for
 	Passkeys []Passkey `json:"passkeys"`
 	// PasskeyHost is the name that a passkey made now is for; empty where the
 	// browser came by an address, for which there are none.

@@ -36,7 +36,7 @@ func (BackupState) Words() []string {
 
 // Words are what a Code can be.
 func (Code) Words() []string {
-	return words(CodeInvalid, CodeUnauthorized, CodeForbidden, CodeNotFound, CodeConflict, CodeTooLarge, CodeTooMany,
+	return words(CodeInvalid, CodeUnauthorized, CodeSecondFactor, CodeForbidden, CodeProof, CodeNotFound, CodeConflict, CodeTooLarge, CodeTooMany,
 		CodeQuota, CodeUnavailable, CodeDeadline, CodeCancelled, CodeNoSpace, CodeInternal)
 }
 

@@ -316,7 +316,7 @@ export interface components {
         };
         Error: {
             /** @enum {string} */
-            code: "invalid" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
+            code: "invalid" | "unauthorized" | "second_factor" | "forbidden" | "proof_needed" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
             factors?: string[];
             fields?: string[];
             hint?: string;
@@ -345,7 +345,7 @@ export interface components {
             passkey_host: string;
             passkey_problem?: string;
             passkeys: components["schemas"]["Passkey"][];
-            totp: components["schemas"]["TOTP"];
+            totp?: components["schemas"]["TOTP"];
         };
         Figures: {
             /** Format: date-time */
@@ -730,7 +730,7 @@ export interface components {
         };
         Problem: {
             /** @enum {string} */
-            code: "invalid" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
+            code: "invalid" | "unauthorized" | "second_factor" | "forbidden" | "proof_needed" | "not_found" | "conflict" | "too_large" | "too_many_requests" | "quota" | "unavailable" | "deadline" | "cancelled" | "no_space" | "internal";
             factors?: string[];
             fields?: string[];
             hint?: string;

@@ -31,7 +31,8 @@ export const screens: Screen[] = [
   { path: '/account', load: () => import('./Account.svelte') },
   { path: '/account/:user', admin: true, load: () => import('./Account.svelte') },
   { path: '/help/:group?/:page?', load: () => import('./Help.svelte') },
-  { path: '/profile', load: () => import('./Profile.svelte') },
+  { path: '/welcome', admin: true, load: () => import('./Welcome.svelte') },
+  { path: '/profile/:part?', load: () => import('./Profile.svelte') },
   { path: '/users', admin: true, load: () => import('./Users.svelte') },
   { path: '/audit', admin: true, load: () => import('./Audit.svelte') },
 ];
