@@ -32,7 +32,11 @@ export function refused(x, path, method) {
   const a = app && [...x.world.applications.values()].find((o) => String(o.id) === app || o.name === decodeURIComponent(app));
   if (!a) return undefined;
   const is = accessOf(x.world, x.user, a);
-  const least = method === 'GET' || /\/(preview|owner)$/.test(path) || path.endsWith('/members/' + x.user.name) ? 'viewer' : /\/members\//.test(path) || (method === 'PATCH' && /^\/applications\/[^/]+$/.test(path)) || (method === 'DELETE' && /^\/applications\/[^/]+(\/services\/[^/]+)?$/.test(path)) ? 'owner' : 'developer';
+  // who may look may also have a kind tell what it only reads
+  const act = /\/services\/([^/]+)\/actions\/(\w+)$/.exec(path);
+  const s = act && [...x.world.services.values()].find((o) => o.application === a.id && (String(o.id) === act[1] || o.name === decodeURIComponent(act[1])));
+  const reads = s && x.world.kinds.find((k) => k.name === s.kind).actions.find((o) => o.name === act[2])?.reads;
+  const least = method === 'GET' || reads || /\/(preview|owner)$/.test(path) || path.endsWith('/members/' + x.user.name) ? 'viewer' : /\/members\//.test(path) || (method === 'PATCH' && /^\/applications\/[^/]+$/.test(path)) || (method === 'DELETE' && /^\/applications\/[^/]+(\/services\/[^/]+)?$/.test(path)) ? 'owner' : 'developer';
   if (!is) return x.problem(404, 'not_found', `There is no application ${app}.`);
   if (rank[is] < rank[least]) return x.problem(403, 'forbidden', `you are a ${is} there, and this is for ${least === 'owner' ? 'an owner' : 'a developer'}`, { hint: `ask ${a.owner}, who owns the application, to make you that` });
   return undefined;

@@ -50,7 +50,8 @@ export function seedOdd(world) {
   world.addService(a, 'testkind', 'bowl', 'RUNNING', 60);
   world.addService(a, 'testkind', 'still bowl', 'STOPPED', 60);
   const shared = world.addApplication('library', 'RUNNING', 300);
-  Object.assign(shared, { owner: 'maria', access: 'viewer' });
+  shared.owner = 'maria';
+  world.members.set(shared.id, [{ user: 'jonas', name: 'Jonas Weber', access: 'viewer', since: new Date().toISOString(), by: 'maria' }]);
   world.addService(shared, 'php', 'catalogue', 'RUNNING', 200, { backend: 2 });
   world.addService(shared, 'mysql', 'books', 'RUNNING', 200, { mysql: 2 });
 }
