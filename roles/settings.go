@@ -162,9 +162,11 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
 		Layers: images.LayersWith, Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
-		Git:    gitConfig(c),
-		Credit: director.CreditConfig{Enforce: c.Credit.Enforce, Quota: api.Quota{Applications: c.Quota.Applications, Instances: c.Quota.Instances, VolumeBytes: int64(c.Quota.VolumeBytes)}},
-		Edge:   edgeOf(c.Edge),
+		Git:      gitConfig(c),
+		Keep:     director.KeepConfig{Bin: c.Bin.Keep, Audit: c.History.Audit, Operations: c.History.Operations},
+		Settings: c.Show(),
+		Credit:   director.CreditConfig{Enforce: c.Credit.Enforce, Quota: api.Quota{Applications: c.Quota.Applications, Instances: c.Quota.Instances, VolumeBytes: int64(c.Quota.VolumeBytes)}},
+		Edge:     edgeOf(c.Edge),
 		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
 			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
 	return d, clouds, err

@@ -74,6 +74,7 @@ type Service struct {
 	Version     string          `json:"version,omitempty"`        // wanted code version
 	AutoDeploy  bool            `json:"auto_deploy"`              // a push activates the version it makes
 	Keep        int             `json:"keep_versions"`            // newest code versions that are kept, 0: all
+	Revision    int64           `json:"revision"`                 // grows with each change of settings, environment, script or parts
 	Bind        []string        `json:"bind"`                     // names of the siblings whose offers it gets; "*": all
 	Serving     string          `json:"serving,omitempty"`        // code version that was observed to serve
 	URLs        []string        `json:"urls"`                     // where people reach it now

@@ -137,11 +137,12 @@ func (d *Director) renameApplication(ctx context.Context, in *struct {
 func (d *Director) deleteApplication(ctx context.Context, in *struct {
 	ApplicationPath
 	Backup bool `query:"backup" doc:"take last backups first, and delete nothing if one fails"`
+	Now    bool `query:"now" doc:"for good, instead of into the bin"`
 }) (api.Operation, error) {
 	if in.Backup {
-		return d.onApplication(ctx, in.App, d.retireApplicationOrder)
+		return d.onApplication(ctx, in.App, func(id int64) order { return d.retireApplicationOrder(id, in.Now) })
 	}
-	return d.onApplication(ctx, in.App, d.deleteApplicationOrder)
+	return d.onApplication(ctx, in.App, func(id int64) order { return d.deleteApplicationOrder(id, in.Now) })
 }
 
 func (d *Director) stopApplication(ctx context.Context, in *ApplicationPath) (api.Operation, error) {
@@ -198,8 +199,8 @@ func (d *Director) stopApplicationOrder(id int64) order {
 		}}
 }
 
-func (d *Director) deleteApplicationOrder(id int64) order {
-	return order{kind: applicationDelete, title: "delete application", application: id, final: true,
+func (d *Director) deleteApplicationOrder(id int64, now bool) order {
+	return order{kind: applicationDelete, title: "delete application", application: id, final: true, request: deletion{Now: now},
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
 			return false, d.beginStop(ctx, t, a, "deletion was asked for")
 		}}

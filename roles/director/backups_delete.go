@@ -11,8 +11,8 @@ import (
 )
 
 // retireOrder deletes a service after a last backup of it.
-func (d *Director) retireOrder(application, service int64) order {
-	r := backupRequest{Backup: api.NewID(16), Why: backupLast}
+func (d *Director) retireOrder(application, service int64, now bool) order {
+	r := backupRequest{Backup: api.NewID(16), Why: backupLast, Now: now}
 	return order{kind: serviceRetire, title: "back up and delete service", application: application, service: service, request: r,
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (bool, error) {
 			if _, err := d.backedUp(*a, *s, "back up"); err != nil {
@@ -84,8 +84,8 @@ func (d *Director) untilGone(ctx context.Context, application, service int64) er
 
 // retireApplicationOrder deletes an application after a last backup of each
 // service that can have one and has served.
-func (d *Director) retireApplicationOrder(application int64) order {
-	return order{kind: applicationRetire, title: "back up and delete application", application: application,
+func (d *Director) retireApplicationOrder(application int64, now bool) order {
+	return order{kind: applicationRetire, title: "back up and delete application", application: application, request: deletion{Now: now},
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, _ *store.Service) (bool, error) {
 			list, err := t.Services(ctx, store.Selection{Application: a.ID})
 			for _, s := range list {

@@ -23,6 +23,7 @@ type backupRequest struct {
 	Backup string `json:"backup"` // id of its row
 	Why    string `json:"why"`
 	Verify bool   `json:"verify,omitempty"`
+	Now    bool   `json:"now,omitempty"` // of a last one: deletion for good
 }
 
 // backupOrder takes a backup. Its row is stored with the operation.
@@ -328,5 +329,5 @@ func (d *Director) backupAgain(o store.Operation) (order, error) {
 		err := json.Unmarshal(o.Request, &r)
 		return d.restoreOrder(o.Application, o.Service, r), err
 	}
-	return d.retireOrder(o.Application, o.Service), nil
+	return d.retireOrder(o.Application, o.Service, forGood(o)), nil
 }

@@ -61,7 +61,7 @@ func (p *purse) close(ctx context.Context) error {
 // enforced reports whether a user's applications stop when the credit is used
 // up. The others' hours are only counted.
 func (d *Director) enforced(u store.User) bool {
-	switch d.c.Credit.Enforce {
+	switch d.tune().enforce {
 	case EnforceEverybody:
 		return true
 	case EnforceNobody:

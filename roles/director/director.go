@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nutshell/cloud"
@@ -22,6 +23,7 @@ import (
 	"nutshell/roles/director/credit"
 	"nutshell/roles/director/gitserver"
 	"nutshell/roles/internal/auth"
+	"nutshell/roles/internal/config"
 	"nutshell/roles/internal/httpapi"
 	"nutshell/roles/internal/metrics"
 	"nutshell/roles/internal/pki"
@@ -56,8 +58,12 @@ type Config struct {
 	// Metrics bounds the history of what instances measured; zero fields get defaults.
 	Metrics MetricsConfig
 	Credit  CreditConfig
-	Now     func() time.Time
-	Log     *slog.Logger
+	Keep    KeepConfig
+	// Settings is the whole configuration as it is shown to administrators, and
+	// from which follows what they may change while the director runs; may be nil.
+	Settings []config.Entry
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // CloudConfig is one cloud of the configuration.
@@ -141,6 +147,7 @@ type Director struct {
 	streams    sync.Map                           // files on their way to services
 	terminals  *terminals
 	backups    *backups
+	tuned      atomic.Pointer[tuning] // settings that administrators may change meanwhile
 }
 
 // New opens the data directory and everything in it. It starts nothing.
@@ -171,6 +178,9 @@ func New(ctx context.Context, c Config) (*Director, error) {
 func (d *Director) open(ctx context.Context) error {
 	var err error
 	if d.store, err = store.Open(ctx, d.c.Dir, d.c.Now); err != nil {
+		return err
+	}
+	if err := d.openSettings(ctx); err != nil {
 		return err
 	}
 	if d.code, err = codestore.Open(filepath.Join(d.c.Dir, "blobs")); err != nil {
@@ -317,5 +327,8 @@ func (d *Director) goWork(f func(ctx context.Context)) {
 func (d *Director) write(ctx context.Context, fn func(ctx context.Context, t *store.Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	return d.store.Write(ctx, func(t *store.Tx) error { return fn(ctx, t) })
+	return d.store.Write(ctx, func(t *store.Tx) error {
+		t.By(httpapi.Who(ctx).User.Name, "")
+		return fn(ctx, t)
+	})
 }

@@ -52,12 +52,17 @@ func shown(list []api.Variable) []api.Variable {
 
 func (d *Director) changeEnvironment(ctx context.Context, in *struct {
 	ServicePath
+	Match
 	Body api.ChangeEnvironment
 }) (httpapi.Either, error) {
 	if err := checkEnvironment(in.Body); err != nil {
 		return httpapi.Either{}, err
 	}
-	return d.now(ctx, in.ServicePath, func(a, s int64) order { return d.environmentOrder(a, s, in.Body) })
+	names := slices.Clone(in.Body.Unset)
+	for _, v := range in.Body.Set {
+		names = append(names, v.Name)
+	}
+	return d.now(ctx, in.ServicePath, func(a, s int64) order { return in.on(d.environmentOrder(a, s, in.Body), inEnvironment, names) })
 }
 
 func wrongVariable(name, message, hint string) error {

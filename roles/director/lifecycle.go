@@ -34,11 +34,12 @@ func (d *Director) stopService(ctx context.Context, in *ServicePath) (api.Operat
 func (d *Director) deleteService(ctx context.Context, in *struct {
 	ServicePath
 	Backup bool `query:"backup" doc:"take a last backup first, and delete nothing if that fails"`
+	Now    bool `query:"now" doc:"for good, instead of into the bin"`
 }) (api.Operation, error) {
 	if in.Backup {
-		return d.onService(ctx, in.ServicePath, d.retireOrder)
+		return d.onService(ctx, in.ServicePath, func(a, s int64) order { return d.retireOrder(a, s, in.Now) })
 	}
-	return d.onService(ctx, in.ServicePath, d.deleteServiceOrder)
+	return d.onService(ctx, in.ServicePath, func(a, s int64) order { return d.deleteServiceOrder(a, s, in.Now) })
 }
 
 func (d *Director) startServiceOrder(application, service int64, b api.Start) order {
@@ -100,15 +101,15 @@ func (d *Director) moveIfAllowed(ctx context.Context, t *store.Tx, s *store.Serv
 	return t.MoveService(ctx, s, next, reason)
 }
 
-func (d *Director) deleteServiceOrder(application, service int64) order {
-	return order{kind: serviceDelete, title: "delete service", application: application, service: service, final: true,
+func (d *Director) deleteServiceOrder(application, service int64, now bool) order {
+	return order{kind: serviceDelete, title: "delete service", application: application, service: service, final: true, request: deletion{Now: now},
 		change: func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (bool, error) {
 			instances, err := t.ServiceInstances(ctx, s.Application, s.ID)
 			if err != nil {
 				return false, err
 			}
 			if a.Desired != api.GoalStarted || (s.Desired == api.GoalStopped && len(instances) == 0) {
-				return true, d.removeService(ctx, t, *s)
+				return true, d.discardService(ctx, t, *s, now)
 			}
 			s.Desired, s.Deleting = api.GoalStopped, true
 			if err := t.SaveService(ctx, *s); err != nil {

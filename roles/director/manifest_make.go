@@ -80,7 +80,7 @@ func (c *manifestRun) versions(ctx context.Context, i int) ([]api.CodeVersion, e
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	v, err := d.code.Version(ctx, f, s.name, true, d.c.Limits.Upload)
+	v, err := d.code.Version(ctx, f, s.name, true, d.tune().upload)
 	if err != nil {
 		return nil, err
 	}

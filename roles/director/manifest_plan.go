@@ -55,8 +55,8 @@ func (d *Director) planManifest(m *manifest.Manifest) (plan []planned, notes []s
 		}
 		plan = append(plan, p)
 	}
-	if instances > d.c.Limits.Instances {
-		return nil, nil, &api.Error{Code: api.CodeInvalid, Op: "read", Object: "manifest", Message: fmt.Sprintf("its services would have %d instances, at most %d are allowed", instances, d.c.Limits.Instances),
+	if instances > d.tune().instances {
+		return nil, nil, &api.Error{Code: api.CodeInvalid, Op: "read", Object: "manifest", Message: fmt.Sprintf("its services would have %d instances, at most %d are allowed", instances, d.tune().instances),
 			Hint: "an administrator can raise limits.instances_per_application", Fields: []string{"StartupInstances"}}
 	}
 	return plan, notes, nil

@@ -126,7 +126,7 @@ func readManifest(r io.Reader) ([]byte, error) {
 
 func (d *Director) receiveArchive(ctx context.Context, s *staged, body io.Reader) ([]byte, error) {
 	sent := filepath.Join(s.dir, "sent")
-	most := manifestTimes * d.c.Limits.Upload
+	most := manifestTimes * d.tune().upload
 	if err := d.saveFile(ctx, sent, body, most); err != nil {
 		return nil, err
 	}

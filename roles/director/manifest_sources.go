@@ -79,7 +79,7 @@ func (c *manifestRun) get(ctx context.Context, p planned, field string, source m
 		if _, err := os.Stat(to); err == nil {
 			return to, fileNameOf(source.Name), nil
 		}
-		f := fetcher{private: d.c.FetchPrivate, most: d.c.Limits.Upload}
+		f := fetcher{private: d.c.FetchPrivate, most: d.tune().upload}
 		switch field {
 		case "Dump":
 			f.most *= manifestTimes

@@ -259,8 +259,8 @@ func (d *Director) insertInstances(ctx context.Context, t *store.Tx, s store.Ser
 			rows = append(rows, all[i])
 			continue
 		}
-		if count++; count > d.c.Limits.Instances {
-			return nil, &api.Error{Code: api.CodeQuota, Op: "launch", Object: "service " + s.Name, Message: fmt.Sprintf("an application may have %d instances", d.c.Limits.Instances)}
+		if count++; count > d.tune().instances {
+			return nil, &api.Error{Code: api.CodeQuota, Op: "launch", Object: "service " + s.Name, Message: fmt.Sprintf("an application may have %d instances", d.tune().instances)}
 		}
 		row, err := t.InsertInstance(ctx, store.Instance{Instance: api.Instance{ID: e.ID, Application: s.Application, Service: s.ID, Cloud: s.Cloud, Parts: e.Parts, State: api.InstanceAsked}})
 		if err != nil {

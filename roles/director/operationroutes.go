@@ -174,9 +174,9 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 	case applicationStop:
 		return d.stopApplicationOrder(o.Application), nil
 	case applicationDelete:
-		return d.deleteApplicationOrder(o.Application), nil
+		return d.deleteApplicationOrder(o.Application, forGood(o)), nil
 	case applicationRetire:
-		return d.retireApplicationOrder(o.Application), nil
+		return d.retireApplicationOrder(o.Application, forGood(o)), nil
 	case serviceStart:
 		var b api.Start
 		err := read(&b)
@@ -184,7 +184,7 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 	case serviceStop:
 		return d.stopServiceOrder(o.Application, o.Service), nil
 	case serviceDelete:
-		return d.deleteServiceOrder(o.Application, o.Service), nil
+		return d.deleteServiceOrder(o.Application, o.Service, forGood(o)), nil
 	case serviceScale:
 		var b api.Scale
 		err := read(&b)
@@ -193,6 +193,10 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		var b map[string]json.RawMessage
 		err := read(&b)
 		return d.configureOrder(o.Application, o.Service, b), err
+	case serviceRevert:
+		var b revert
+		err := read(&b)
+		return d.revertOrder(o.Application, o.Service, b.Revision), err
 	case serviceEnvironment:
 		return d.environmentAgain(o)
 	case serviceVolume:

@@ -37,6 +37,7 @@ const (
 	serviceVerify      = "service.verify"
 	serviceRestore     = "service.restore"
 	serviceRetire      = "service.retire" // a last backup, then deletion
+	serviceRevert      = "service.revert" // settings, environment and script as an earlier revision has them
 )
 
 // limits of whole operations. The first start of a kind builds its image.
@@ -44,7 +45,7 @@ var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, applicationRetire: 2 * copying, applicationManifest: 2 * time.Hour, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
-	serviceSecret: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,
+	serviceSecret: 10 * time.Minute, serviceRevert: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,
 }
 
 // snapshot is what a service was asked to be before an operation, and is put
@@ -85,6 +86,8 @@ type order struct {
 	parent      string // the operation that it is a part of
 	beside      bool   // it changes nothing of the service, so others may begin while it runs
 	actor       string
+	sort        string  // told apart in how long operations take, beside kind and the service's kind
+	expect      *expect // what its asker had seen; may be nil
 	// change makes the change in the rows and says whether it is done with
 	// that, so that nobody has to carry it out.
 	change func(ctx context.Context, t *store.Tx, a *store.Application, s *store.Service) (done bool, err error)
@@ -185,6 +188,10 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 		return row, err
 	}
 	t.Because(because(row))
+	t.By(o.actor, o.title)
+	if err := o.unchanged(ctx, t, s); err != nil {
+		return row, err
+	}
 	done, err := o.change(ctx, t, &a, &s)
 	if err != nil {
 		return row, err
@@ -242,6 +249,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 	now := t.Now()
 	o.Ended, o.Cancellable, o.Cancelling = &now, false, false
 	t.Because(because(*o))
+	t.By(o.Actor, "put back: "+o.Title)
 	d.live.annotate(o.ID, "", 0)
 	if o.Error != nil {
 		o.Error = api.AsError(o.Error)
@@ -273,7 +281,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 	if o.State == api.OperationDone {
 		reason = "serves"
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,
-			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running, serviceRestore: api.Running}[o.Kind]
+			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running, serviceRestore: api.Running, serviceRevert: api.Running}[o.Kind]
 		if s.Desired == api.GoalStopped {
 			state, reason = api.Stopped, "stopped"
 		}
@@ -288,7 +296,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 		return err
 	}
 	if (o.Kind == serviceDelete || o.Kind == serviceRetire) && o.State == api.OperationDone {
-		return d.removeService(ctx, t, s)
+		return d.discardService(ctx, t, s, forGood(*o))
 	}
 	if err := t.SaveService(ctx, s); err != nil {
 		return err

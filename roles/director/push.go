@@ -183,7 +183,7 @@ func (d *Director) folderVersion(ctx context.Context, snap *gitserver.Snapshot, 
 		notes, err = snap.Archive(name, tree, write)
 		_ = write.CloseWithError(err) // whoever reads gets the error
 	}()
-	blob, err := d.code.Put(ctx, read, d.c.Limits.Upload)
+	blob, err := d.code.Put(ctx, read, d.tune().upload)
 	_ = read.Close() // the other side ends, too
 	<-ended
 	if err != nil {
@@ -227,7 +227,13 @@ func (d *Director) recoverPushes(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		if _, err := d.store.ApplicationByID(ctx, id); api.CodeOf(err) == api.CodeNotFound {
-			d.dropRepository(id)
+			binned, err := d.store.IsBinned(ctx, id)
+			if err != nil {
+				return err
+			}
+			if !binned {
+				d.dropRepository(id)
+			}
 			continue
 		} else if err != nil {
 			return err

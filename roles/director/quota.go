@@ -13,7 +13,7 @@ import (
 func (d *Director) quotaOf(ctx context.Context, v store.View, u store.User) (api.Quota, error) {
 	q, own, err := v.Quota(ctx, u.ID)
 	if !own && err == nil && !u.Admin {
-		q = d.c.Credit.Quota
+		q = d.tune().quota
 	}
 	return q, err
 }

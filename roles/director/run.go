@@ -347,7 +347,7 @@ func (d *Director) settleApplication(ctx context.Context, t *store.Tx, o *store.
 		}
 		return t.MoveApplication(ctx, &a, api.Running, "its manager answers")
 	case applicationDelete, applicationRetire:
-		return d.removeApplication(ctx, t, a)
+		return d.discardApplication(ctx, t, a, forGood(*o))
 	}
 	if err := d.moveServices(ctx, t, a.ID, api.Stopped, "the application was stopped", func(s store.Service) bool { return s.State != api.Init }); err != nil {
 		return err

@@ -154,9 +154,9 @@ func (d *Director) plan(kind services.Kind, s store.Service, all []store.Instanc
 				Hint: "let the count of what it holds shrink, or name the instance alone", Fields: []string{"remove"}}
 		}
 	}
-	if n := len(layout.Have) + len(layout.Launch) + others; n > d.c.Limits.Instances && len(layout.Launch) > 0 {
+	if n := len(layout.Have) + len(layout.Launch) + others; n > d.tune().instances && len(layout.Launch) > 0 {
 		return nil, services.Layout{}, &api.Error{Code: api.CodeInvalid, Op: "scale", Object: "service " + s.Name,
-			Message: fmt.Sprintf("the application would have %d instances, at most %d are allowed", n, d.c.Limits.Instances),
+			Message: fmt.Sprintf("the application would have %d instances, at most %d are allowed", n, d.tune().instances),
 			Hint:    "an administrator can raise limits.instances_per_application"}
 	}
 	return parts, layout, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -238,9 +240,12 @@ func (d *Director) getSettings(ctx context.Context, in *ServicePath) (json.RawMe
 
 func (d *Director) configure(ctx context.Context, in *struct {
 	ServicePath
+	Match
 	Body map[string]json.RawMessage
 }) (httpapi.Either, error) {
-	return d.now(ctx, in.ServicePath, func(a, s int64) order { return d.configureOrder(a, s, in.Body) })
+	return d.now(ctx, in.ServicePath, func(a, s int64) order {
+		return in.on(d.configureOrder(a, s, in.Body), inSettings, slices.Sorted(maps.Keys(in.Body)))
+	})
 }
 
 // now submits an order, and where its service is not started does it at once
@@ -305,12 +310,17 @@ func (d *Director) getScript(ctx context.Context, in *ServicePath) (api.Script, 
 
 func (d *Director) putScript(ctx context.Context, in *struct {
 	ServicePath
+	Match
 	Body api.Script
 }) (httpapi.None, error) {
 	if err := checkScript(in.Body.Text); err != nil {
 		return httpapi.None{}, err
 	}
-	_, err := d.change(ctx, in.ServicePath, func(_ context.Context, _ *store.Tx, s *store.Service) error {
+	_, err := d.change(ctx, in.ServicePath, func(ctx context.Context, t *store.Tx, s *store.Service) error {
+		if err := in.on(order{title: "change the startup script of"}, inScript, []string{scriptName}).unchanged(ctx, t, *s); err != nil {
+			return err
+		}
+		t.By(httpapi.Who(ctx).User.Name, "set the startup script of "+s.Name)
 		s.Script = in.Body.Text
 		return nil
 	})

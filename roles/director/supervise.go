@@ -26,6 +26,7 @@ func (d *Director) supervise(ctx context.Context) {
 	s := supervisor{d: d, began: d.c.Now(), again: map[int64]attempt{}}
 	d.sweep(ctx)
 	d.prune(ctx)
+	d.emptyBin(ctx)
 	d.dropUploads(ctx)
 	d.dropManifests(ctx)
 	for {
@@ -36,6 +37,7 @@ func (d *Director) supervise(ctx context.Context) {
 			s.look(ctx)
 		case <-sweep.C:
 			d.sweep(ctx)
+			d.emptyBin(ctx)
 			d.dropBlobs(ctx)
 			d.dropUploads(ctx)
 		case <-daily.C:
@@ -51,7 +53,8 @@ func (d *Director) prune(ctx context.Context) {
 	var gone int64
 	err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 		var err error
-		gone, err = t.Prune(ctx)
+		tuned := d.tune()
+		gone, err = t.Prune(ctx, store.Keep{Audit: tuned.audit, Operations: tuned.operations})
 		return err
 	})
 	if err != nil {

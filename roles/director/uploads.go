@@ -49,8 +49,8 @@ func (d *Director) startUpload(ctx context.Context, in *struct {
 	switch {
 	case b.Bytes <= 0:
 		return refuse(api.CodeInvalid, "bytes", "an upload says how many bytes it has, and has some", "")
-	case b.Bytes > d.c.Limits.Upload:
-		return refuse(api.CodeTooLarge, "bytes", fmt.Sprintf("it has %d bytes, at most %d are allowed", b.Bytes, d.c.Limits.Upload), "leave out what is not needed, or raise upload.max_bytes in the director's configuration")
+	case b.Bytes > d.tune().upload:
+		return refuse(api.CodeTooLarge, "bytes", fmt.Sprintf("it has %d bytes, at most %d are allowed", b.Bytes, d.tune().upload), "leave out what is not needed, or raise upload.max_bytes in the director's configuration")
 	case b.SHA256 != "" && !sha256Pattern.MatchString(b.SHA256):
 		return refuse(api.CodeInvalid, "sha256", "a SHA-256 is 64 digits of 0-9 and a-f", "")
 	case len(b.Description) > maxDescription:

@@ -233,6 +233,14 @@ func (d *Director) deleteUser(ctx context.Context, in *UserPath) (httpapi.None, 
 			return &api.Error{Code: api.CodeConflict, Op: "delete", Object: "user " + u.Name, Message: "there are still applications of this user, such as " + apps[0].Name,
 				Hint: "delete them first"}
 		}
+		waiting, err := t.OwnBin(ctx, u.ID)
+		if err != nil {
+			return err
+		}
+		if len(waiting) > 0 {
+			return &api.Error{Code: api.CodeConflict, Op: "delete", Object: "user " + u.Name, Message: "the bin still holds " + waiting[len(waiting)-1].Kind + " " + waiting[len(waiting)-1].Name + " of this user",
+				Hint: "delete it there for good first, or wait until its time is up"}
+		}
 		if u.Admin {
 			if err := otherAdmin(ctx, t, u.ID); err != nil {
 				return err

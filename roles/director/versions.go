@@ -46,7 +46,7 @@ func (d *Director) packDefault(ctx context.Context, kind services.Kind) (*api.Co
 	if err := archive.Create(&packed, kind.DefaultCode); err != nil {
 		return nil, err
 	}
-	v, err := d.code.Version(ctx, &packed, "code-default.tar.gz", false, d.c.Limits.Upload)
+	v, err := d.code.Version(ctx, &packed, "code-default.tar.gz", false, d.tune().upload)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (d *Director) upload(ctx context.Context, in *struct {
 	}
 	d.blobs.RLock() // until the row is there, nothing says that the blob is needed
 	defer d.blobs.RUnlock()
-	v, err := d.code.Version(ctx, httpapi.Body(ctx), name, in.Strip, d.c.Limits.Upload)
+	v, err := d.code.Version(ctx, httpapi.Body(ctx), name, in.Strip, d.tune().upload)
 	if err != nil {
 		d.hearOut(httpapi.Body(ctx))
 		return api.CodeVersion{}, err
@@ -131,8 +131,11 @@ func (d *Director) getVersion(ctx context.Context, in *VersionPath) (api.CodeVer
 	return v, err
 }
 
-func (d *Director) deleteVersion(ctx context.Context, in *VersionPath) (httpapi.None, error) {
-	s, v, err := d.version(ctx, *in)
+func (d *Director) deleteVersion(ctx context.Context, in *struct {
+	VersionPath
+	Now bool `query:"now" doc:"for good, instead of into the bin"`
+}) (httpapi.None, error) {
+	s, v, err := d.version(ctx, in.VersionPath)
 	if err != nil {
 		return httpapi.None{}, err
 	}
@@ -153,6 +156,9 @@ func (d *Director) deleteVersion(ctx context.Context, in *VersionPath) (httpapi.
 			return refuse("it still serves", "wait until the version that was activated does")
 		case v.ID == s.Previous && s.Operation != "":
 			return refuse("the operation under way may have to go back to it", "wait until it has ended")
+		}
+		if keep := d.binKeep(); keep > 0 && !in.Now {
+			return d.binVersion(ctx, t, s, v)
 		}
 		t.After(func() { d.dropBlob(v.SHA256) })
 		return t.DeleteVersion(ctx, s, v)

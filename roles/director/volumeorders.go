@@ -39,6 +39,7 @@ type volumeChange struct {
 	Bytes    int64  `json:"bytes,omitempty"`
 	Instance string `json:"instance,omitempty"`
 	Snapshot string `json:"snapshot,omitempty"`
+	Now      bool   `json:"now,omitempty"` // of a deletion: for good, instead of into the bin
 }
 
 // volumeOrder is a change of one volume. The service itself stays as it is.

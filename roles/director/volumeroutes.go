@@ -145,8 +145,11 @@ func (d *Director) growVolume(ctx context.Context, in *struct {
 	return d.onVolume(ctx, in.VolumePath, volumeChange{Do: volumeGrow, Bytes: *in.Body.Bytes})
 }
 
-func (d *Director) deleteVolume(ctx context.Context, in *VolumePath) (api.Operation, error) {
-	return d.onVolume(ctx, *in, volumeChange{Do: volumeDelete})
+func (d *Director) deleteVolume(ctx context.Context, in *struct {
+	VolumePath
+	Now bool `query:"now" doc:"for good, instead of into the bin"`
+}) (api.Operation, error) {
+	return d.onVolume(ctx, in.VolumePath, volumeChange{Do: volumeDelete, Now: in.Now})
 }
 
 func (d *Director) attachVolume(ctx context.Context, in *struct {

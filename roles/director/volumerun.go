@@ -42,7 +42,7 @@ func (d *Director) runVolume(ctx context.Context, run *operation.Run, o store.Op
 		run.Undo("the volume stays attached", func(ctx context.Context) error { return d.unmark(ctx, v.ID) })
 		return d.runDetach(ctx, run, p, v)
 	case volumeDelete:
-		return d.runDelVolume(ctx, run, p, v)
+		return d.runDelVolume(ctx, run, p, v, c.Now)
 	case volumeGrow:
 		if err := run.Step(ctx, fmt.Sprintf("grow to %d MB", c.Bytes>>20)); err != nil {
 			return err
@@ -167,7 +167,10 @@ func (d *Director) unused(ctx context.Context, v store.Volume) error {
 	return err
 }
 
-func (d *Director) runDelVolume(ctx context.Context, run *operation.Run, p *place, v store.Volume) error {
+func (d *Director) runDelVolume(ctx context.Context, run *operation.Run, p *place, v store.Volume, forGood bool) error {
+	if v.Binned != "" { // done before
+		return nil
+	}
 	run.Undo("the volume stays", func(ctx context.Context) error {
 		now, err := d.store.Volume(ctx, v.ID)
 		if err != nil || now.State == api.VolumeLeaving { // begun: the sweep ends it
@@ -179,6 +182,12 @@ func (d *Director) runDelVolume(ctx context.Context, run *operation.Run, p *plac
 		if err := d.runDetach(ctx, run, p, v); err != nil {
 			return err
 		}
+	}
+	if !forGood && d.binKeep() > 0 && v.CloudID != "" && v.State != api.VolumeFailed {
+		if err := run.Step(ctx, "put it into the bin"); err != nil {
+			return err
+		}
+		return d.binVolume(ctx, run, v)
 	}
 	if err := run.Step(ctx, "delete it"); err != nil {
 		return err

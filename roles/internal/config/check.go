@@ -30,6 +30,8 @@ func (c *Config) check() error {
 		{"listen", each(c.Listen, checkListen)},
 		{"name", each(c.Name, checkHost)},
 		{"default_cloud", c.checkDefaultCloud()},
+		{"history.audit", atLeastTime(c.History.Audit, time.Hour)},
+		{"history.operations", atLeastTime(c.History.Operations, time.Hour)},
 		{"upload.max_bytes", atLeast(int64(c.Upload.MaxBytes), 1)},
 		{"credit.enforce", oneOf(c.Credit.Enforce, "users", "everybody", "nobody")},
 		{"quota.applications", atLeast(int64(c.Quota.Applications), 0)},

@@ -26,6 +26,8 @@ type Config struct {
 	Upload       Upload   `key:"upload"`
 	Credit       Credit   `key:"credit"`
 	Quota        Quota    `key:"quota"`
+	Bin          Bin      `key:"bin"`
+	History      History  `key:"history"`
 	Git          Git      `key:"git"`
 	Edge         Edge     `key:"edge"`
 	Metrics      Metrics  `key:"metrics"`
@@ -64,6 +66,17 @@ type Quota struct {
 	Applications int  `key:"applications" default:"0" help:"applications that a user may have, 0 for no bound"`
 	Instances    int  `key:"instances" default:"0" help:"instances that a user may have started, managers included, 0 for no bound"`
 	VolumeBytes  Size `key:"volume_bytes" default:"0" help:"sum of the sizes of a user's volumes, 0 for no bound"`
+}
+
+// Bin is where what was deleted waits.
+type Bin struct {
+	Keep time.Duration `key:"keep" default:"168h" help:"how long what was deleted can be brought back, 0 to delete at once"`
+}
+
+// History says how much of the past is kept.
+type History struct {
+	Audit      time.Duration `key:"audit" default:"2160h" help:"how long it is kept who asked for which change, at least 1h"`
+	Operations time.Duration `key:"operations" default:"720h" help:"how long operations are kept that have ended, at least 1h; the newest 1000 of each application stay longer"`
 }
 
 // Upload bounds what users send.

@@ -36,7 +36,7 @@ func scanApplication(r *sql.Rows) (Application, error) {
 
 // applications lists applications with what user ?1 is to each; args begin at ?2.
 func (v View) applications(ctx context.Context, user int64, where string, args ...any) ([]Application, error) {
-	rows, err := v.q.QueryContext(ctx, `SELECT `+applicationColumns+` FROM application a JOIN user u ON u.id = a.owner WHERE `+where+` ORDER BY a.id`, append([]any{user}, args...)...)
+	rows, err := v.q.QueryContext(ctx, `SELECT `+applicationColumns+` FROM application a JOIN user u ON u.id = a.owner WHERE a.binned = '' AND (`+where+`) ORDER BY a.id`, append([]any{user}, args...)...)
 	list, err := scanAll(rows, err, scanApplication)
 	if err != nil || len(list) == 0 {
 		return list, err

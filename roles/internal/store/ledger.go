@@ -152,7 +152,7 @@ func (t *Tx) SetQuota(ctx context.Context, user int64, q api.Quota) error {
 func (v View) Used(ctx context.Context, user int64) (api.Quota, error) {
 	var q api.Quota
 	err := v.q.QueryRowContext(ctx, `SELECT
-		(SELECT count(*) FROM application WHERE owner = ?1),
+		(SELECT count(*) FROM application WHERE owner = ?1 AND binned = ''),
 		(SELECT count(*) FROM instance i JOIN application a ON a.id = i.application WHERE a.owner = ?1 AND a.desired = ?2 AND i.state <> ?3)
 			+ (SELECT coalesce(sum(credits), 0) FROM hold WHERE user = ?1),
 		(SELECT coalesce(sum(bytes), 0) FROM volume WHERE owner = ?1 AND state <> 'leaving')`,

@@ -69,7 +69,7 @@ func TestPrune(t *testing.T) {
 		return nil
 	})
 	write(t, s, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Prune(ctx)
+		n, err := tx.Prune(ctx, Keep{Audit: 90 * 24 * time.Hour, Operations: 30 * 24 * time.Hour})
 		// one of the audit, 51 + 10 operations, 1 + 1200 - 1000 lines, one key
 		if want := int64(1 + 51 + 10 + 201 + 1); n != want {
 			t.Errorf("%d rows went, want %d", n, want)
@@ -95,7 +95,7 @@ func TestPrune(t *testing.T) {
 		}
 	}
 	write(t, s, func(ctx context.Context, tx *Tx) error {
-		n, err := tx.Prune(ctx)
+		n, err := tx.Prune(ctx, Keep{Audit: 90 * 24 * time.Hour, Operations: 30 * 24 * time.Hour})
 		if n != 0 {
 			t.Errorf("%d more rows went the second time", n)
 		}

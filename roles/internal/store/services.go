@@ -29,7 +29,7 @@ type Service struct {
 }
 
 const serviceColumns = `s.application, s.id, s.name, s.kind, s.state, s.desired, s.reason, s.cloud, s.parts, s.settings, s.version, s.previous,
-	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, s.bind, s.served, a.owner,
+	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, s.bind, s.served, s.revision, a.owner,
 	(SELECT json_group_array(url) FROM (SELECT url FROM site WHERE application = s.application AND service = s.id AND url <> '' ORDER BY automatic, length(name), name))`
 
 func scanService(r *sql.Rows) (Service, error) {
@@ -38,7 +38,7 @@ func scanService(r *sql.Rows) (Service, error) {
 	var parts, settings, urls, remove, environment, bind, sites string
 	err := r.Scan(&s.Application, &s.ID, &s.Name, &s.Kind, &s.State, &s.Desired, &s.Reason, &s.Cloud, &parts, &settings, &s.Version, &s.Previous,
 		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting,
-		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.Served, &s.OwnerID, &sites)
+		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.Served, &s.Revision, &s.OwnerID, &sites)
 	if err != nil {
 		return s, err
 	}
@@ -65,7 +65,12 @@ func (s Service) reached() []string {
 	return slices.Concat(s.Sites, s.Reported)
 }
 
+// services leaves out what is in the bin.
 func (v View) services(ctx context.Context, where string, args ...any) ([]Service, error) {
+	return v.everyService(ctx, `s.binned = '' AND a.binned = '' AND `+where, args...)
+}
+
+func (v View) everyService(ctx context.Context, where string, args ...any) ([]Service, error) {
 	rows, err := v.q.QueryContext(ctx, `SELECT `+serviceColumns+` FROM service s JOIN application a ON a.id = s.application WHERE `+where, args...)
 	list, err := scanAll(rows, err, scanService)
 	if err != nil || len(list) == 0 {
@@ -118,7 +123,7 @@ func (v View) PassingServices(ctx context.Context) ([]Service, error) {
 
 // InsertService stores a new service.
 func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
-	s.Created, s.Since, s.Bind = t.now, t.now, []string{"*"} // as the table has it
+	s.Created, s.Since, s.Bind, s.Revision = t.now, t.now, []string{"*"}, 1 // as the table has it
 	t.touched[serviceKey{s.Application, s.ID}] = true
 	_, err := t.exec(ctx, `INSERT INTO service (application, id, name, kind, state, desired, reason, cloud, parts, settings, version, previous, serving, urls,
 		created, since, script, remove, retry, deleting, auto_deploy, keep_versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '[]', ?, ?, '', '[]', 0, 0, ?, ?)`,
@@ -141,6 +146,9 @@ func (t *Tx) InsertService(ctx context.Context, s Service) (Service, error) {
 // ObserveService, the state by MoveService.
 func (t *Tx) SaveService(ctx context.Context, s Service) error {
 	t.touched[serviceKey{s.Application, s.ID}] = true
+	if err := t.revise(ctx, s); err != nil {
+		return err
+	}
 	_, err := t.exec(ctx, `UPDATE service SET name = ?, desired = ?, cloud = ?, parts = ?, settings = ?, version = ?, previous = ?, script = ?, remove = ?,
 		retry = ?, deleting = ?, auto_deploy = ?, keep_versions = ?, environment = ?, bind = ? WHERE application = ? AND id = ?`,
 		s.Name, s.Desired, s.Cloud, text(s.Parts), string(s.Settings), s.Version, s.Previous, s.Script, text(s.Remove), s.Retry, s.Deleting,
@@ -213,6 +221,10 @@ func (t *Tx) DeleteService(ctx context.Context, s Service) error {
 func (t *Tx) serviceEvent(ctx context.Context, s Service) error {
 	active, err := t.Active(ctx, s.Application, s.ID)
 	if err != nil {
+		return err
+	}
+	// Callers may hold a row that they have just changed.
+	if err := t.tx.QueryRowContext(ctx, `SELECT revision FROM service WHERE application = ? AND id = ?`, s.Application, s.ID).Scan(&s.Revision); err != nil {
 		return err
 	}
 	s.Operation = ""

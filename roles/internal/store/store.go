@@ -253,7 +253,8 @@ type Tx struct {
 	bumped  map[int64]bool
 	touched map[serviceKey]bool // services whose rows changed
 	because string
-	first   int64 // event of this transaction; 0: none yet
+	first   int64  // event of this transaction; 0: none yet
+	by, why string // of revisions
 	after   []func()
 }
 

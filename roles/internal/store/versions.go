@@ -21,7 +21,7 @@ func scanVersion(r *sql.Rows) (api.CodeVersion, error) {
 
 func (v View) versions(ctx context.Context, where string, args ...any) ([]api.CodeVersion, error) {
 	rows, err := v.q.QueryContext(ctx, `SELECT `+versionColumns+` FROM code_version c
-		JOIN service s ON s.application = c.application AND s.id = c.service WHERE `+where+` ORDER BY c.seq DESC`, args...)
+		JOIN service s ON s.application = c.application AND s.id = c.service WHERE `+where+` ORDER BY c.seq DESC, c.created DESC`, args...)
 	return scanAll(rows, err, scanVersion)
 }
 
@@ -39,10 +39,11 @@ func (v View) Version(ctx context.Context, application, service int64, id string
 }
 
 // HasBlob reports whether a blob is the code of some version of a service
-// (application 0: of any service at all).
+// (application 0: of any service at all, and of what is in the bin).
 func (v View) HasBlob(ctx context.Context, application, service int64, sha256 string) (bool, error) {
 	var n int
-	err := v.q.QueryRowContext(ctx, `SELECT count(*) FROM code_version WHERE sha256 = ?1 AND (?2 = 0 OR (application = ?2 AND service = ?3))`,
+	err := v.q.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM code_version WHERE sha256 = ?1 AND (?2 = 0 OR (application = ?2 AND service = ?3)))
+		+ (SELECT count(*) FROM bin WHERE blob = ?1 AND ?2 = 0)`,
 		sha256, application, service).Scan(&n)
 	return n > 0, storeError(err)
 }

@@ -16,6 +16,8 @@ type Volume struct {
 	// Held are the parts of Instance, by which a new instance is known to take
 	// its place.
 	Held []string
+	// Binned is the entry of the bin that has it; empty: none.
+	Binned string
 }
 
 // InCloud is the name by which the volume's cloud knows it.
@@ -31,14 +33,14 @@ func (v Volume) Wanted() bool {
 	return v.Instance != "" && (v.State == api.VolumeAsked || v.State == api.VolumeAttached)
 }
 
-const volumeColumns = `id, application, service, owner, name, part, cloud, cloud_id, bytes, used, instance, held, state, reason, snapshots, created, since`
+const volumeColumns = `id, application, service, owner, name, part, cloud, cloud_id, bytes, used, instance, held, state, reason, snapshots, created, since, binned`
 
 func scanVolume(r *sql.Rows) (Volume, error) {
 	var v Volume
 	var held, snapshots string
 	var created, since int64
 	err := r.Scan(&v.ID, &v.Application, &v.Service, &v.OwnerID, &v.Name, &v.Part, &v.Cloud, &v.CloudID, &v.Bytes, &v.Used, &v.Instance, &held,
-		&v.State, &v.Reason, &snapshots, &created, &since)
+		&v.State, &v.Reason, &snapshots, &created, &since, &v.Binned)
 	if err != nil {
 		return v, err
 	}
@@ -55,9 +57,9 @@ func (v View) volumes(ctx context.Context, where string, args ...any) ([]Volume,
 func (v View) Volumes(ctx context.Context) ([]Volume, error) { return v.volumes(ctx, `1`) }
 
 // ServiceVolumes lists the volumes of a service (0: of the application), also
-// those that are being deleted.
+// those that are being deleted, and not those in the bin.
 func (v View) ServiceVolumes(ctx context.Context, application, service int64) ([]Volume, error) {
-	return v.volumes(ctx, `application = ?1 AND (?2 = 0 OR service = ?2)`, application, service)
+	return v.volumes(ctx, `application = ?1 AND (?2 = 0 OR service = ?2) AND binned = ''`, application, service)
 }
 
 // InstanceVolumes lists those that an instance has, shall get, or had last.
@@ -90,9 +92,9 @@ func (t *Tx) InsertVolume(ctx context.Context, v Volume) (Volume, error) {
 	if v.Snapshots == nil {
 		v.Snapshots = []api.Snapshot{}
 	}
-	_, err := t.exec(ctx, `INSERT INTO volume (`+volumeColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err := t.exec(ctx, `INSERT INTO volume (`+volumeColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		v.ID, v.Application, v.Service, v.OwnerID, v.Name, v.Part, v.Cloud, v.CloudID, v.Bytes, v.Used, v.Instance, text(append([]string{}, v.Held...)),
-		v.State, v.Reason, text(v.Snapshots), micros(v.Created), micros(v.Since))
+		v.State, v.Reason, text(v.Snapshots), micros(v.Created), micros(v.Since), v.Binned)
 	if isUnique(err) {
 		return v, nameTaken("create", "volume", v.Name)
 	}
@@ -160,5 +162,8 @@ func (t *Tx) freeVolumes(ctx context.Context, instance string) error {
 }
 
 func (t *Tx) volumeEvent(ctx context.Context, typ string, v Volume) error {
+	if v.Binned != "" {
+		return nil // it was told of as deleted
+	}
 	return t.event(ctx, typ, v.OwnerID, v.Application, v.Service, v.ID, v.Volume)
 }
