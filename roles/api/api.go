@@ -172,6 +172,9 @@ type Operation struct {
 	Started     *time.Time      `json:"started,omitempty"`
 	Ended       *time.Time      `json:"ended,omitempty"`
 	Deadline    time.Time       `json:"deadline"`
+	// ExpectedMS is how long such operations usually take, in milliseconds; 0:
+	// there were none yet.
+	ExpectedMS int64 `json:"expected_ms,omitempty"`
 }
 
 // Step is one step of an operation.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/store"
 )
 
 // TestEveryChangeIsAudited asks for each change in each way that it can be
@@ -58,7 +59,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 
 func lastAudit(t *testing.T, h *house) api.AuditEntry {
 	t.Helper()
-	list, err := h.d.store.Audit(t.Context(), 1)
+	list, err := h.d.store.Audit(t.Context(), store.AuditFilter{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

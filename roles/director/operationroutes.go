@@ -12,14 +12,21 @@ import (
 )
 
 func (d *Director) listOperations(ctx context.Context, in *struct {
-	State       string `query:"state" enum:"active,all"`
+	State       string `query:"state" enum:"active,all,pending,running,done,failed,cancelled"`
 	Application string `query:"application"`
 	Service     string `query:"service"`
+	Kind        string `query:"kind" doc:"service.start, say, or service for all kinds that begin so"`
+	Actor       string `query:"actor" doc:"name of the user who asked for it"`
+	Parent      string `query:"parent" doc:"id of the operation that it is a part of"`
+	Before      string `query:"before" doc:"id of an operation: only older ones"`
 	Limit       int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	All         bool   `query:"all"`
 }) ([]api.Operation, error) {
 	p := httpapi.Who(ctx)
-	f := store.Filter{User: p.User.ID, Active: in.State == "active", Limit: in.Limit}
+	f := store.Filter{User: p.User.ID, Active: in.State == "active", Kind: in.Kind, Actor: in.Actor, Parent: in.Parent, Before: in.Before, Limit: in.Limit}
+	if in.State != "active" && in.State != "all" {
+		f.State = api.OperationState(in.State)
+	}
 	if in.All && p.User.Admin {
 		f.User = 0
 	}

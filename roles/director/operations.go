@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"nutshell/roles/api"
@@ -149,7 +150,7 @@ func (d *Director) begin(ctx context.Context, t *store.Tx, o order, by int64, ke
 	if err := d.inTheWay(ctx, t, o); err != nil {
 		return store.Operation{}, err
 	}
-	row := store.Operation{User: a.OwnerID, Beside: o.beside, Operation: api.Operation{ID: api.NewID(12), Kind: o.kind, Title: o.title, Actor: o.actor, Application: o.application,
+	row := store.Operation{User: a.OwnerID, Beside: o.beside, Of: strings.TrimSpace(s.Kind + " " + o.sort), Operation: api.Operation{ID: api.NewID(12), Kind: o.kind, Title: o.title, Actor: o.actor, Application: o.application,
 		Service: o.service, State: api.OperationPending, Cancellable: !o.final, RetryOf: o.retryOf, Parent: o.parent, Deadline: t.Now().Add(operationLimits[o.kind])}}
 	if o.request != nil {
 		if row.Request, err = json.Marshal(o.request); err != nil {

@@ -303,9 +303,3 @@ func (d *Director) deleteToken(ctx context.Context, in *struct {
 		return t.DeleteToken(ctx, httpapi.Who(ctx).User.ID, in.ID)
 	})
 }
-
-func (d *Director) audit(ctx context.Context, in *struct {
-	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-}) ([]api.AuditEntry, error) {
-	return d.store.Audit(ctx, in.Limit)
-}

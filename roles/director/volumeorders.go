@@ -44,7 +44,7 @@ type volumeChange struct {
 
 // volumeOrder is a change of one volume. The service itself stays as it is.
 func (d *Director) volumeOrder(application, service int64, c volumeChange) order {
-	o := order{kind: serviceVolume, title: c.Do + " volume " + c.Name + " of", application: application, service: service, request: c,
+	o := order{kind: serviceVolume, sort: c.Do, title: c.Do + " volume " + c.Name + " of", application: application, service: service, request: c,
 		change: func(ctx context.Context, t *store.Tx, _ *store.Application, s *store.Service) (bool, error) {
 			if s.Deleting {
 				return false, api.Conflictf("service %s is being deleted", s.Name)

@@ -118,18 +118,6 @@ func (t *Tx) InsertAudit(ctx context.Context, a api.AuditEntry) error {
 	return err
 }
 
-// Audit lists what was asked for, newest first.
-func (v View) Audit(ctx context.Context, limit int) ([]api.AuditEntry, error) {
-	rows, err := v.q.QueryContext(ctx, `SELECT id, time, actor, remote, action, object, result FROM audit ORDER BY id DESC LIMIT ?`, limit)
-	return scanAll(rows, err, func(r *sql.Rows) (api.AuditEntry, error) {
-		var a api.AuditEntry
-		var at int64
-		err := r.Scan(&a.ID, &at, &a.Actor, &a.From, &a.Action, &a.Object, &a.Result)
-		a.Time = timeOf(at)
-		return a, err
-	})
-}
-
 // change stores a line of the history of an application or service.
 func (t *Tx) change(ctx context.Context, application, service int64, state api.State, reason string) error {
 	if t.because != "" {

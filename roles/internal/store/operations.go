@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"nutshell/roles/api"
@@ -14,18 +15,19 @@ type Operation struct {
 	api.Operation
 	User   int64 // owner of the application
 	Before json.RawMessage
-	Beside bool // others may begin while it runs: it changes nothing of the service
+	Beside bool   // others may begin while it runs: it changes nothing of the service
+	Of     string // told apart in how long operations take: the kind of its service, say
 }
 
 const operationColumns = `id, kind, title, actor, user, application, service, state, steps, progress, request, error, undone, cancelling, cancellable,
-	retry_of, created, started, ended, deadline, before, parent, beside`
+	retry_of, created, started, ended, deadline, before, parent, beside, of, expected`
 
 func scanOperation(r *sql.Rows) (Operation, error) {
 	var o Operation
 	var steps, request, fault, before string
 	var created, started, ended, deadline int64
 	err := r.Scan(&o.ID, &o.Kind, &o.Title, &o.Actor, &o.User, &o.Application, &o.Service, &o.State, &steps, &o.Progress, &request, &fault, &o.Undone,
-		&o.Cancelling, &o.Cancellable, &o.RetryOf, &created, &started, &ended, &deadline, &before, &o.Parent, &o.Beside)
+		&o.Cancelling, &o.Cancellable, &o.RetryOf, &created, &started, &ended, &deadline, &before, &o.Parent, &o.Beside, &o.Of, &o.ExpectedMS)
 	if err != nil {
 		return o, err
 	}
@@ -73,6 +75,11 @@ type Filter struct {
 	Active      bool
 	Application int64
 	Service     *int64
+	State       api.OperationState
+	Kind        string // whole, or what stands before its dot
+	Actor       string
+	Parent      string
+	Before      string // id: only older ones
 	Limit       int
 }
 
@@ -86,7 +93,27 @@ func (v View) Operations(ctx context.Context, f Filter) ([]Operation, error) {
 		f.Limit = 100
 	}
 	return v.operations(ctx, `(?1 = 0 OR user = ?1 OR `+visible+`) AND (?2 = 0 OR state IN ('pending', 'running')) AND (?3 = 0 OR application = ?3)
-		AND (?4 < 0 OR service = ?4) ORDER BY seq DESC LIMIT ?5`, f.User, f.Active, f.Application, service, f.Limit)
+		AND (?4 < 0 OR service = ?4) AND (?6 = '' OR state = ?6) AND (?7 = '' OR kind = ?7 OR kind LIKE ?7 || '.%') AND (?8 = '' OR actor = ?8) AND (?9 = '' OR parent = ?9)
+		AND (?10 = '' OR seq < coalesce((SELECT seq FROM operation WHERE id = ?10), 0)) ORDER BY seq DESC LIMIT ?5`,
+		f.User, f.Active, f.Application, service, f.Limit, f.State, f.Kind, f.Actor, f.Parent, f.Before)
+}
+
+// usualOf is how many operations tell how long the next one takes.
+const usualOf = 15
+
+// usual is the median of how long the last operations of a kind took that were
+// not done at once, in milliseconds.
+func (v View) usual(ctx context.Context, kind, of string) (int64, error) {
+	rows, err := v.q.QueryContext(ctx, `SELECT (ended - created) / 1000 FROM operation WHERE kind = ? AND of = ? AND state = 'done' AND ended > created ORDER BY seq DESC LIMIT ?`, kind, of, usualOf)
+	took, err := scanAll(rows, err, func(r *sql.Rows) (int64, error) {
+		var ms int64
+		return ms, r.Scan(&ms)
+	})
+	if err != nil || len(took) == 0 {
+		return 0, err
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
 }
 
 // ActiveOperations lists all operations that have not ended, oldest first.
@@ -163,9 +190,12 @@ func (t *Tx) InsertOperation(ctx context.Context, o Operation, by int64, key str
 	if first != nil && !o.State.Final() {
 		return o, Busy(o.Title, *first)
 	}
-	_, err = t.exec(ctx, `INSERT INTO operation (`+operationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	if o.ExpectedMS, err = t.usual(ctx, o.Kind, o.Of); err != nil {
+		return o, err
+	}
+	_, err = t.exec(ctx, `INSERT INTO operation (`+operationColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		o.ID, o.Kind, o.Title, o.Actor, o.User, o.Application, o.Service, o.State, text(o.Steps), o.Progress, string(o.Request), o.Cancellable,
-		o.RetryOf, micros(o.Created), fromOptional(o.Started), fromOptional(o.Ended), micros(o.Deadline), string(o.Before), o.Parent, o.Beside)
+		o.RetryOf, micros(o.Created), fromOptional(o.Started), fromOptional(o.Ended), micros(o.Deadline), string(o.Before), o.Parent, o.Beside, o.Of, o.ExpectedMS)
 	if err != nil {
 		return o, err
 	}

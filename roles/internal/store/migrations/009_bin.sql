@@ -51,8 +51,9 @@ CREATE TABLE setting (
 	changed INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- What an operation took, for how long the next one of its kind will: the
--- kind of its service, or nothing.
+-- How long operations take: of is what is told apart beside their kind, and
+-- expected the median of those before, in milliseconds, 0 where there are none.
 ALTER TABLE operation ADD COLUMN of TEXT NOT NULL DEFAULT '';
+ALTER TABLE operation ADD COLUMN expected INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX operation_kind ON operation (kind, of, seq) WHERE state = 'done';
 CREATE INDEX operation_parent ON operation (parent) WHERE parent <> '';
