@@ -25,7 +25,7 @@ func (c *Client) applicationVerbs() []*cli.Command {
 			"nutshell application start shop", "nutshell application start shop --no-wait"),
 		c.verb("stop", "stop an application and keep all it has", argApp, onApplication(stopApplication)),
 		c.verb("rename", "give an application another name", argApp+" <new_name>", onApplication(renameApplication)),
-		c.verb("delete", "destroy an application with everything in it", argApp, onApplication(deleteApplication), removeFlags(nil)...),
+		c.verb("delete", "put an application with everything in it into the bin", argApp, onApplication(deleteApplication), removeFlags(nil)...),
 		c.verb("get-info", "state, services and nodes", argApp, onApplication(applicationInfo)),
 		c.verb("get-log", "the log of the application's manager", argApp, onApplication(func(r *call, a api.Application) error {
 			return r.stream(applicationPath(a)+"/log"+r.logQuery(), r.safeOut())
@@ -109,14 +109,11 @@ func deleteApplication(r *call, a api.Application) error {
 		}
 		lost += ", code and settings in " + plural(n, "service") + ": " + strings.Join(names, ", ")
 	}
+	lost += r.untilWhen()
 	if err := r.confirm("application '"+a.Name+"'", a.Name, lost); err != nil {
 		return err
 	}
-	path := applicationPath(a)
-	if r.Bool("backup") {
-		path += "?backup=true"
-	}
-	op, err := r.change(http.MethodDelete, path, nil, nil)
+	op, err := r.change(http.MethodDelete, applicationPath(a)+r.deletion(), nil, nil)
 	if err != nil {
 		return err
 	}

@@ -220,6 +220,7 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(things, "git", "the git repositories of applications", c.gitVerbs()),
 		c.object(things, "volume", "storage that outlives nodes", c.volumeVerbs()),
 		c.object(things, "backup", "copies of services' data, encrypted", c.backupVerbs()),
+		c.object(things, "bin", "what was deleted and can be brought back", c.binVerbs()),
 		c.object(things, "site", "host names under which the director shows services", c.siteVerbs()),
 		c.object(things, "event", "what changes, as it changes", c.eventVerbs()),
 	}
@@ -241,12 +242,16 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(house, "edge", "the one address of all services", c.edgeVerbs()),
 		c.object(house, "kind", "the service kinds that the director has", c.kindVerbs()),
 		c.object(house, "audit", "who changed what", c.auditVerbs()),
+		c.object(house, "setting", "settings of the installation", c.settingVerbs()),
 		c.object(self, "session", "where you are signed in with a browser", c.sessionVerbs()),
 		c.object(self, "factor", "your second factor: an authenticator app and recovery codes", c.factorVerbs()),
 		c.object(self, "passkey", "keys in your devices that sign in without a password", c.passkeyVerbs()),
 		c.object(self, "token", "API tokens", c.tokenVerbs()),
 		c.object(self, "key", "public keys, with which git signs in", c.keyVerbs()),
 	)
+	report := c.reportVerb()
+	report.Category = house
+	list = append(list, report)
 	for _, v := range append(c.loginVerbs(), c.completionVerb()) {
 		v.Category = self
 		list = append(list, v)
@@ -255,7 +260,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"template", "member", "user", "credit", "cloud", "director", "kind", "audit", "session", "factor", "passkey", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "login", "logout", "completion"}
+	return []string{"template", "member", "user", "credit", "cloud", "director", "kind", "audit", "session", "factor", "passkey", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "bin", "setting", "report", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -43,7 +43,7 @@ func (c *Client) codeVerbs(kind *api.Kind) []*cli.Command {
 			&cli.StringFlag{Name: c.spell("auto-deploy"), Usage: "on or off"}),
 		c.ofKind(kind, "list-uploads", "uploads that were broken off and can go on", one, onService(listUploads)),
 		c.ofKind(kind, "delete-upload", "give up an upload that was broken off", one+" <upload_id>", onService(deleteUpload)),
-		c.ofKind(kind, "delete-code", "delete a code version that is not the current one", one+" <code_version>", onService(deleteCode)),
+		c.ofKind(kind, "delete-code", "delete a code version that is not the current one", one+" <code_version>", onService(deleteCode), nowFlag()),
 	}
 }
 
@@ -200,7 +200,7 @@ func codeOptions(r *call, _ api.Application, s api.Service) error {
 
 func deleteCode(r *call, _ api.Application, s api.Service) error {
 	v := r.arg("code_version")
-	if err := r.send(http.MethodDelete, servicePath(s)+"/versions/"+escape(v), nil, nil); err != nil {
+	if err := r.send(http.MethodDelete, servicePath(s)+"/versions/"+escape(v)+r.deletion(), nil, nil); err != nil {
 		return err
 	}
 	r.say("%s deleted", v)

@@ -79,15 +79,34 @@ func (c *Client) directorVerbs() []*cli.Command {
 }
 
 func (c *Client) auditVerbs() []*cli.Command {
-	return []*cli.Command{c.verb("list", "changes, newest first (admins only)", "", func(r *call) error {
-		var all []api.AuditEntry
-		if err := r.get("/audit?limit="+strconv.Itoa(r.Int("limit")), &all); err != nil {
-			return err
-		}
-		t := &table{columns: []string{"time", "user", "from", "action", "object", "result"}, none: "No changes."}
-		for _, e := range all {
-			t.add(e.Time.Local().Format(time.DateTime), e.Actor, e.From, e.Action, e.Object, e.Result)
-		}
-		return r.show(all, t)
-	}, &cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 50, Usage: "at most so many"})}
+	return []*cli.Command{
+		examples(c.verb("list", "changes, newest first (admins only)", "", func(r *call) error {
+			q := r.auditQuery()
+			q.Set("limit", strconv.Itoa(r.Int("limit")))
+			return r.showAudit("/audit?" + q.Encode())
+		}, append(auditFlags(), &cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 50, Usage: "at most so many"})...),
+			"nutshell audit list --actor bob --result refused --since 24h"),
+		c.verb("of", "changes of one application, for its owner", argApp, onApplication(func(r *call, a api.Application) error {
+			q := r.auditQuery()
+			q.Set("limit", strconv.Itoa(r.Int("limit")))
+			return r.showAudit(applicationPath(a) + "/audit?" + q.Encode())
+		}), append(auditFlags(), &cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 50, Usage: "at most so many"})...),
+		c.verb("export", "save changes as a file (admins only)", "[filename]", func(r *call) error {
+			q := r.auditQuery()
+			q.Set("format", r.String("format"))
+			return r.saveFile("/audit/export?"+q.Encode(), r.arg("filename"), "audit."+r.String("format"))
+		}, append(auditFlags(), &cli.StringFlag{Name: "format", Value: "csv", Usage: "csv or jsonl"})...),
+	}
+}
+
+func (r *call) showAudit(path string) error {
+	var all []api.AuditEntry
+	if err := r.get(path, &all); err != nil {
+		return err
+	}
+	t := &table{columns: []string{"time", "user", "from", "action", "object", "result"}, none: "No changes."}
+	for _, e := range all {
+		t.add(e.Time.Local().Format(time.DateTime), e.Actor, e.From, e.Action, e.Object, e.Result)
+	}
+	return r.show(all, t)
 }

@@ -20,6 +20,10 @@ func (c *Client) operationVerbs() []*cli.Command {
 			&cli.BoolFlag{Name: "active", Usage: "only those under way"},
 			&cli.StringFlag{Name: "application", Aliases: []string{"a"}, Usage: "of this application"},
 			&cli.StringFlag{Name: "service", Aliases: []string{"s"}, Usage: "of this service of the application"},
+			&cli.StringFlag{Name: "state", Usage: "pending, running, done, failed or cancelled"},
+			&cli.StringFlag{Name: "kind", Usage: "of this kind, such as service.start, or service for all that begin so"},
+			&cli.StringFlag{Name: "actor", Usage: "asked for by this user"},
+			&cli.StringFlag{Name: "parent", Usage: "parts of this operation"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 50, Usage: "at most so many"}),
 		c.verb("show", "steps, times and outcome", "<operation_id>", onOperation(func(r *call, op api.Operation) error {
 			return r.showText(op, func(w io.Writer) { writeOperation(w, op) })
@@ -29,6 +33,9 @@ func (c *Client) operationVerbs() []*cli.Command {
 			return r.finish(&op, op.Title+"... ")
 		})),
 		c.verb("cancel", "stop an operation before its next step and undo it", "<operation_id>", onOperation(cancelOperation)),
+		c.verb("report", "save an operation with what helps to find out what went wrong", "<operation_id> [filename]", onOperation(func(r *call, op api.Operation) error {
+			return r.saveFile("/operations/"+escape(op.ID)+"/report", r.arg("filename"), "operation-"+op.ID+".json")
+		})),
 		c.verb("retry", "do again what failed", "<operation_id>", onOperation(func(r *call, op api.Operation) error {
 			var again api.Operation
 			if err := r.send(http.MethodPost, "/operations/"+escape(op.ID)+"/retry", nil, &again); err != nil {
@@ -51,6 +58,11 @@ func onOperation(do func(*call, api.Operation) error) func(*call) error {
 
 func listOperations(r *call) error {
 	q := url.Values{"limit": {strconv.Itoa(r.Int("limit"))}}
+	for _, name := range []string{"state", "kind", "actor", "parent"} {
+		if v := r.String(name); v != "" {
+			q.Set(name, v)
+		}
+	}
 	if r.Bool("active") {
 		q.Set("state", "active")
 	}
@@ -114,7 +126,10 @@ func writeOperation(w io.Writer, op api.Operation) {
 	if op.Started != nil && op.Ended != nil {
 		pairs(w, "took", op.Ended.Sub(*op.Started).Round(time.Millisecond).String())
 	}
-	pairs(w, "retry of", op.RetryOf, "undone", op.Undone)
+	if op.ExpectedMS > 0 {
+		pairs(w, "usually", (time.Duration(op.ExpectedMS) * time.Millisecond).String())
+	}
+	pairs(w, "part of", op.Parent, "retry of", op.RetryOf, "undone", op.Undone)
 	if op.Error != nil {
 		pairs(w, "error", op.Error.Error(), "log", strings.Join(op.Error.LogTail, "\n     "))
 	}

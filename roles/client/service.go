@@ -40,7 +40,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 	of("stop", "stop a service and keep all it has", one, stopService)
 	of("restart", "stop and start a service", one, restartService)
 	of("rename", "give a service another name", one+" <new_name>", renameService)
-	of("remove", "destroy a service with its code and data", one, removeService, removeFlags(kind)...)
+	of("remove", "put a service with its code and data into the bin", one, removeService, removeFlags(kind)...)
 	of("get-state", "how a service is, and why", one, serviceState)
 	list = append(list, c.scaleVerbs(kind)...)
 	if kind == nil || kind.Code.Accepts {
@@ -48,6 +48,7 @@ func (c *Client) serviceVerbs(kind *api.Kind) []*cli.Command {
 		list = append(list, c.oldKeyVerbs(kind)...)
 	}
 	list = append(list, c.settingsVerbs(kind)...)
+	list = append(list, c.revisionVerbs(kind)...)
 	list = append(list, c.environmentVerbs(kind)...)
 	list = append(list, c.bindingVerbs(kind)...)
 	list = append(list, c.secretVerbs(kind)...)
@@ -152,21 +153,17 @@ func renameService(r *call, a api.Application, s api.Service) error {
 
 func removeFlags(kind *api.Kind) []cli.Flag {
 	if kind != nil && !kind.Backups {
-		return nil
+		return []cli.Flag{nowFlag()}
 	}
-	return []cli.Flag{&cli.BoolFlag{Name: "backup", Usage: "take a last backup first, and destroy nothing if that fails"}}
+	return []cli.Flag{&cli.BoolFlag{Name: "backup", Usage: "take a last backup first, and delete nothing if that fails"}, nowFlag()}
 }
 
 func removeService(r *call, a api.Application, s api.Service) error {
-	lost := fmt.Sprintf("%s service '%s' (id %d of application '%s', %s) with its code versions, settings and data", s.Kind, s.Name, s.ID, a.Name, s.State) + r.keepsBackups(s)
+	lost := fmt.Sprintf("%s service '%s' (id %d of application '%s', %s) with its code versions, settings and data", s.Kind, s.Name, s.ID, a.Name, s.State) + r.keepsBackups(s) + r.untilWhen()
 	if err := r.confirm("service '"+s.Name+"'", s.Name, lost); err != nil {
 		return err
 	}
-	path := servicePath(s)
-	if r.Bool("backup") {
-		path += "?backup=true"
-	}
-	op, err := r.change(http.MethodDelete, path, nil, nil)
+	op, err := r.change(http.MethodDelete, servicePath(s)+r.deletion(), nil, nil)
 	if err != nil {
 		return err
 	}

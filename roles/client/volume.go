@@ -41,7 +41,7 @@ func (c *Client) volumeVerbs() []*cli.Command {
 			}
 			return r.changeVolume(http.MethodPatch, s, v, "", api.ChangeVolume{Bytes: &bytes}, "Growing")
 		}), "nutshell volume grow shop worker data 4G"),
-		on("delete", "destroy a volume with what it holds", "", deleteVolume),
+		on("delete", "put a volume with what it holds into the bin", "", deleteVolume, nowFlag()),
 		on("snapshot", "keep what a volume holds now", "[snapshot_name]", func(r *call, s api.Service, v api.Volume) error {
 			return r.changeVolume(http.MethodPost, s, v, "/snapshots", api.CreateSnapshot{Name: r.arg("snapshot_name")}, "Keeping a snapshot of")
 		}),
@@ -177,7 +177,7 @@ func deleteVolume(r *call, s api.Service, v api.Volume) error {
 	if err := r.confirmVolume("delete", v, "volume '"+v.Name+"' of service '"+s.Name+"' with all that it holds"); err != nil {
 		return err
 	}
-	return r.changeVolume(http.MethodDelete, s, v, "", nil, "Deleting")
+	return r.changeVolume(http.MethodDelete, s, v, r.deletion(), nil, "Deleting")
 }
 
 func restoreVolume(r *call, s api.Service, v api.Volume) error {
