@@ -125,6 +125,7 @@ type Version struct {
 	Go           string `json:"go"`
 	Installation string `json:"installation"`
 	BinarySHA256 string `json:"binary_sha256"`
+	BinSeconds   int64  `json:"bin_seconds"` // for so long what is deleted can be brought back, 0: not at all
 }
 
 // SetMember says what somebody shall be to an application.

@@ -2,13 +2,14 @@
 // read from here and never poll for state.
 import { SvelteMap } from 'svelte/reactivity';
 import type { Application, Cloud, Event, Instance, Kind, Operation, Service, Session, User, Version } from './api';
+import type { Binned } from './bin';
 import { get, list, onSignedOut, raw, setCsrf } from './client';
 import type { Account } from './data';
 import { Trail } from './trail';
 
 type Link = 'connecting' | 'live' | 'lost';
 
-const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'member', 'user'];
+const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'member', 'bin', 'user'];
 
 class Live {
   session = $state<Session | null>(null);
@@ -32,6 +33,8 @@ class Live {
   versionsRevision = $state(0);
   /** dataRevision grows when a volume or a backup of any service changed. */
   dataRevision = $state(0);
+  /** binRevision grows when something went into the bin, or came out. */
+  binRevision = $state(0);
   /** membersRevision grows when somebody was let into an application, or taken out. */
   membersRevision = $state(0);
   /** account is what this user has and uses; null while it is not known. */
@@ -45,6 +48,7 @@ class Live {
   #source: EventSource | null = null;
   #held: Event[] | null = null;
   #watchers = new Set<(operation: Operation) => void>();
+  #binned = new Set<(thing: Binned) => void>();
   #retry: ReturnType<typeof setTimeout> | undefined;
   #figures: ReturnType<typeof setInterval> | undefined;
   #counted: ReturnType<typeof setTimeout> | undefined;
@@ -97,6 +101,12 @@ class Live {
     clearTimeout(this.#counted);
     setCsrf('');
     for (const m of [this.applications, this.services, this.instances, this.operations]) m.clear();
+  }
+
+  /** onBinned tells the watcher of what went into the bin just now. */
+  onBinned(watcher: (thing: Binned) => void): () => void {
+    this.#binned.add(watcher);
+    return () => this.#binned.delete(watcher);
   }
 
   /** onOperation tells the watcher of every change of an operation. */
@@ -235,6 +245,7 @@ class Live {
       this.#know(version);
       this.versionsRevision++;
       this.dataRevision++;
+      this.binRevision++;
       this.loaded = true;
       this.#whole = true;
       this.#count();
@@ -343,6 +354,13 @@ class Live {
       case 'backup':
       case 'backup.deleted':
         this.dataRevision++;
+        break;
+      case 'bin':
+        for (const w of this.#binned) w(e.data as Binned);
+        this.binRevision++;
+        break;
+      case 'bin.deleted':
+        this.binRevision++;
         break;
       case 'member':
       case 'member.deleted':

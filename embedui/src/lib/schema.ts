@@ -1024,6 +1024,8 @@ export interface components {
             value: string;
         };
         Version: {
+            /** Format: int64 */
+            bin_seconds: number;
             binary_sha256: string;
             go: string;
             installation: string;

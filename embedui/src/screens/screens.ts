@@ -27,6 +27,7 @@ export const screens: Screen[] = [
   { path: '/terminal', load: () => import('../terminal/Terminals.svelte') },
   { path: '/operations', load: () => import('./Operations.svelte') },
   { path: '/operations/:id', load: () => import('./OperationPage.svelte') },
+  { path: '/bin', load: () => import('./Bin.svelte') },
   { path: '/backups', load: () => import('./Backups.svelte') },
   { path: '/account', load: () => import('./Account.svelte') },
   { path: '/account/:user', admin: true, load: () => import('./Account.svelte') },
@@ -34,6 +35,7 @@ export const screens: Screen[] = [
   { path: '/welcome', admin: true, load: () => import('./Welcome.svelte') },
   { path: '/profile/:part?', load: () => import('./Profile.svelte') },
   { path: '/users', admin: true, load: () => import('./Users.svelte') },
+  { path: '/settings', admin: true, load: () => import('./Settings.svelte') },
   { path: '/audit', admin: true, load: () => import('./Audit.svelte') },
 ];
 
