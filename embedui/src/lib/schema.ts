@@ -137,6 +137,27 @@ export interface components {
             offers: components["schemas"]["Binding"];
             variables: components["schemas"]["Variable"][];
         };
+        Binned: {
+            /** Format: int64 */
+            application: number;
+            application_name: string;
+            by: string;
+            /** Format: int64 */
+            bytes: number;
+            /** Format: date-time */
+            deleted: string;
+            holds: components["schemas"]["Held"][];
+            id: string;
+            in?: string;
+            kind: string;
+            name: string;
+            object?: string;
+            /** Format: int64 */
+            service?: number;
+            service_name?: string;
+            /** Format: date-time */
+            until: string;
+        };
         Ceremony: {
             id: string;
             options: Json;
@@ -158,6 +179,11 @@ export interface components {
             /** Format: int64 */
             keep_versions?: number;
             name?: string;
+        };
+        ChangeSystem: {
+            set: {
+                [key: string]: string;
+            };
         };
         ChangeUser: {
             /** Format: int64 */
@@ -410,6 +436,14 @@ export interface components {
         Healthy: {
             status: string;
         };
+        Held: {
+            /** Format: int64 */
+            bytes?: number;
+            /** Format: int64 */
+            count: number;
+            names?: string[];
+            what: string;
+        };
         Instance: {
             address: string;
             /** Format: int64 */
@@ -651,6 +685,8 @@ export interface components {
             /** Format: date-time */
             ended?: string;
             error?: components["schemas"]["Error"];
+            /** Format: int64 */
+            expected_ms?: number;
             id: string;
             kind: string;
             parent?: string;
@@ -810,6 +846,32 @@ export interface components {
             backup: string;
             new?: string;
         };
+        Restored: {
+            /** Format: int64 */
+            application: number;
+            kind: string;
+            name: string;
+            notes: string[];
+            object?: string;
+            /** Format: int64 */
+            service?: number;
+        };
+        Revision: {
+            by: string;
+            changes: components["schemas"]["RevisionChange"][];
+            /** Format: int64 */
+            number: number;
+            /** Format: date-time */
+            time: string;
+            why: string;
+        };
+        RevisionChange: {
+            from: string;
+            name: string;
+            secret?: boolean;
+            to: string;
+            what: string;
+        };
         Sample: {
             labels?: {
                 [key: string]: string;
@@ -872,6 +934,8 @@ export interface components {
                 [key: string]: number;
             };
             reason: string;
+            /** Format: int64 */
+            revision: number;
             serving?: string;
             settings: Record<string, Json>;
             /** Format: date-time */
@@ -958,6 +1022,19 @@ export interface components {
             started?: string;
             /** @enum {string} */
             state: "pending" | "running" | "done" | "failed" | "cancelled";
+        };
+        SystemSetting: {
+            by?: string;
+            changeable: boolean;
+            /** Format: date-time */
+            changed?: string;
+            choices?: string[];
+            default: string;
+            help?: string;
+            key: string;
+            kind: string;
+            origin: string;
+            value: string;
         };
         Template: {
             /** Format: int64 */
