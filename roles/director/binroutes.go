@@ -140,7 +140,7 @@ func (d *Director) binRoutes() []httpapi.Route {
 		httpapi.On(post, revisions+"/{revision}/revert", serviceRevert, httpapi.Developer, short, "Ask for settings, environment and script as they were", d.revert),
 		httpapi.On(get, "/audit/export", "audit.export", httpapi.Admin, called, "The audit as a file", d.exportAudit),
 		httpapi.On(get, "/applications/{app}/audit", "application.audit", httpapi.Owner, short, "Who asked for which change of an application", d.auditOf),
-		httpapi.On(get, "/operations/{id}/report", "operation.report", httpapi.User, called, "An operation with all that helps to find out what went wrong, as a file", d.operationReport),
+		httpapi.On(get, "/operations/{id}/report", "operation.report", httpapi.Viewer, called, "An operation with all that helps to find out what went wrong, as a file", d.operationReport),
 		httpapi.On(get, "/diagnostics", "diagnostics", httpapi.Admin, called, "What helps to find out what is wrong with the installation, as a file", d.diagnostics),
 		httpapi.On(get, "/settings", "setting.list", httpapi.Admin, short, "The installation's configuration, and where each value came from", d.settings),
 		httpapi.On(patch, "/settings", "setting.change", httpapi.Admin, short, "Change settings of the installation", d.changeSettings),

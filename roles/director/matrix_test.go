@@ -43,7 +43,7 @@ var everybodys = []string{"health", "version", "ca", "session.create", "session.
 // nothing of somebody's.
 var theirOwn = map[string]int{
 	"user.get": 404, "user.change": 404, "credit.account": 404, "credit.ledger": 404, "token.delete": 404, "key.delete": 404,
-	"session.revoke": 404, "passkey.rename": 404, "passkey.delete": 404,
+	"bin.restore": 404, "bin.delete": 404, "session.revoke": 404, "passkey.rename": 404, "passkey.delete": 404,
 	"kind.get": 200, "template.get": 404, // the same for all; the template is none
 }
 
@@ -165,7 +165,7 @@ func (m *matrix) fill(p opened, service string) string {
 	}
 	full := strings.NewReplacer("{app}", "1", "{service}", service, "{id}", id, "{version}", DefaultVersion, "{from}", DefaultVersion, "{upload}", "nosuchupload1234", "{user}", user,
 		"{kind}", "test", "{name}", "www.shop.test", "{action}", "hello", "{log}", "web", "{sha256}", strings.Repeat("a", 64), "{secret}", "password", "{volume}", "nosuchvolume",
-		"{snapshot}", "nosuchsnapshot", "{template}", "nosuchtemplate", "{cloud}", "default").Replace(p.path)
+		"{snapshot}", "nosuchsnapshot", "{template}", "nosuchtemplate", "{cloud}", "default", "{revision}", "99").Replace(p.path)
 	if strings.Contains(full, "{") {
 		m.t.Errorf("%s %s: say in fill what stands for its names, so that it is tried", p.method, p.path)
 	}
