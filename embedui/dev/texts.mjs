@@ -68,7 +68,7 @@ function svelte(one) {
         if (n.value === true) return undefined;
         for (const part of [n.value].flat()) {
           if (part.type === 'Text') {
-            if (people && letters(part.data) && !(n.name === 'placeholder' && /^[\p{Ll}\d.-]+$/u.test(part.data))) one.fault(part.data, part.start);
+            if (people && letters(part.data) && !(n.name === 'placeholder' && /^[\p{Ll}\d.-]+( [A-Z]{4}|$)/u.test(part.data))) one.fault(part.data, part.start);
           } else walk(part.expression, { ...context, attribute: n.name, shown: people });
         }
         return undefined;

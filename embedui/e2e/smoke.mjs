@@ -68,7 +68,7 @@ try {
     await shoot(p, 'step-preview');
     await p.getByRole('button', { name: 'Apply' }).click();
     await p.getByText('has its new size.').waitFor(long);
-    await p.locator('ul.where > li').nth(1).waitFor(long);
+    await p.locator('.chips > .chip').nth(1).waitFor(long);
   });
   await step('an action answers for both instances', async () => {
     await p.getByRole('link', { name: 'Actions' }).click();
