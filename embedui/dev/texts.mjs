@@ -76,7 +76,7 @@ function svelte(one) {
       case 'ExpressionTag': return walk(n.expression, { ...context, shown: !context.verbatim });
       case 'IfBlock': walk(n.test, { ...context, shown: false }); walk(n.consequent, context); return walk(n.alternate, context);
       case 'EachBlock': walk(n.expression, { ...context, shown: false }); walk(n.body, context); return walk(n.fallback, context);
-      case 'CallExpression': return call(n.callee.name, n.arguments, n.start, context);
+      case 'CallExpression': walk(n.callee, { ...context, shown: false }); return call(n.callee.name, n.arguments, n.start, context);
       case 'NewExpression': return walk(n.arguments, { ...context, shown: false, error: /Error$/.test(n.callee.name ?? '') });
       case 'Property': walk(n.key, { ...context, shown: false }); return walk(n.value, { ...context, shown: read.has(n.key.name ?? n.key.value) });
       case 'ConditionalExpression': walk(n.test, { ...context, shown: false }); walk(n.consequent, context); return walk(n.alternate, context);
