@@ -1,5 +1,6 @@
 // The routes of the development director, as in docs/develop/api.md.
 import { randomBytes } from 'node:crypto';
+import { bin } from './bin.mjs';
 import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
 import { accessOf, people, seen } from './people.mjs';
@@ -316,6 +317,7 @@ on(`PUT ${S}/script`, withService((x, s) => {
 
 hosting(on, { withApp, withService, busy, store, activate });
 people(on, { withApp });
+bin(on);
 signin(on);
 data(on, { withApp, withService, busy, gone });
 logLines({ on, withApp });
