@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,6 +61,7 @@ type Route struct {
 	raw      bool // the body is a stream of bytes, not JSON
 	anyQuery bool // the handler reads the query itself
 	audited  bool // worth a line in the audit, though it changes nothing by itself
+	out      reflect.Type
 	register func(s *Server, r Route, op huma.Operation)
 }
 
@@ -66,102 +70,121 @@ type Route struct {
 // must be a struct; Out is any JSON type (204
 // for a nil pointer), JSON, None, Either, *Stream, *Events or *Socket.
 func On[In, Out any](method, path, id string, needs Needs, limit time.Duration, summary string, h func(context.Context, *In) (Out, error)) Route {
-	r := Route{ID: id, Method: method, Path: path, Needs: needs, Limit: limit, Summary: summary, status: http.StatusOK}
+	r := Route{ID: id, Method: method, Path: path, Needs: needs, Limit: limit, Summary: summary, status: http.StatusOK, out: typeOf[Out]()}
 	switch any(*new(Out)).(type) {
 	case None:
 		r.status = http.StatusNoContent
-		r.register = func(s *Server, r Route, op huma.Operation) {
-			huma.Register(s.api, op, func(ctx context.Context, in *In) (*bare, error) {
-				_, err := h(ctx, in)
-				return &bare{Cookie: cookieOf(ctx)}, s.finish(ctx, r, err)
-			})
-		}
-	case encoded:
-		r.register = func(s *Server, r Route, op huma.Operation) {
-			of := any(*new(Out)).(encoded).of()
-			op.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(of, true, of.Name())}}}}
-			huma.Register(s.api, op, func(ctx context.Context, in *In) (*written, error) {
-				out, err := h(ctx, in)
-				if err := s.finish(ctx, r, err); err != nil {
-					return nil, err
-				}
-				return &written{Type: "application/json", Body: any(out).(encoded).bytes()}, nil
-			})
-		}
-	case *Stream:
-		r.register = func(s *Server, r Route, op huma.Operation) {
-			op.Responses = map[string]*huma.Response{"200": {Description: "the bytes", Content: map[string]*huma.MediaType{"application/octet-stream": {}, "text/plain": {}}}}
-			huma.Register(s.api, op, func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
-				out, err := h(ctx, in)
-				if err := s.finish(ctx, r, err); err != nil {
-					return nil, err
-				}
-				return s.stream(any(out).(*Stream)), nil
-			})
-		}
-	case *Events:
-		r.register = func(s *Server, r Route, op huma.Operation) {
-			event := s.api.OpenAPI().Components.Schemas.Schema(typeOf[api.Event](), true, "Event") // the data of each
-			op.Responses = map[string]*huma.Response{"200": {Description: "server-sent events", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: event}}}}
-			huma.Register(s.api, op, func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
-				out, err := h(ctx, in)
-				if err := s.finish(ctx, r, err); err != nil {
-					return nil, err
-				}
-				return s.events(any(out).(*Events)), nil //nolint:contextcheck // huma hands the context to the stream itself
-			})
-		}
-	case *Socket:
-		r.audited = true
-		r.register = func(s *Server, r Route, op huma.Operation) { registerSocket(s, r, op, h) }
 	case Either:
 		r.status = http.StatusAccepted
-		r.register = func(s *Server, r Route, op huma.Operation) {
-			registry := s.api.OpenAPI().Components.Schemas
-			op.Responses = map[string]*huma.Response{}
-			for status, v := range map[string]*huma.Schema{"202": registry.Schema(typeOf[api.Operation](), true, "Operation"), "200": registry.Schema(typeOf[api.Service](), true, "Service")} {
-				op.Responses[status] = &huma.Response{Description: "accepted, or done at once", Content: map[string]*huma.MediaType{"application/json": {Schema: v}}}
-			}
-			huma.Register(s.api, op, func(ctx context.Context, in *In) (*answer[any], error) {
-				out, err := h(ctx, in)
-				if err := s.finish(ctx, r, err); err != nil {
-					return nil, err
-				}
-				e := any(out).(Either)
-				if e.Operation != nil {
-					return &answer[any]{Status: http.StatusAccepted, Body: e.Operation}, nil
-				}
-				return &answer[any]{Status: http.StatusOK, Body: e.Service}, nil
-			})
-		}
-	default:
-		r.register = func(s *Server, r Route, op huma.Operation) {
-			huma.Register(s.api, op, func(ctx context.Context, in *In) (*answer[Out], error) {
-				out, err := h(ctx, in)
-				if err := s.finish(ctx, r, err); err != nil {
-					return nil, err
-				}
-				a := &answer[Out]{Status: r.status, Cookie: cookieOf(ctx), Body: out}
-				if v := reflect.ValueOf(out); v.Kind() == reflect.Pointer && v.IsNil() {
-					a.Status = http.StatusNoContent // nothing new, say
-				}
-				return a, nil
-			})
-		}
+	case *Socket:
+		r.audited = true
+	}
+	// Huma's code is made anew for each pair of types. All routes answer by the
+	// same one, which keeps a tenth of the program's size away.
+	r.register = func(s *Server, r Route, op huma.Operation) {
+		huma.Register(s.api, op, func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
+			return s.handle(ctx, r, func() (any, error) { return h(ctx, in) })
+		})
 	}
 	return r
 }
 
-// answer is what huma turns into a response.
-type answer[T any] struct {
-	Status int
-	Cookie string `header:"Set-Cookie"`
-	Body   T
+// describe puts what a route answers into the document.
+func (r Route) describe(op *huma.Operation, schemas huma.Registry) {
+	content := func(description, mime string, t reflect.Type, name string) *huma.Response {
+		return &huma.Response{Description: description, Content: map[string]*huma.MediaType{mime: {Schema: schemas.Schema(t, true, name)}}}
+	}
+	status := strconv.Itoa(r.status)
+	op.Responses = map[string]*huma.Response{}
+	switch out := reflect.Zero(r.out).Interface().(type) {
+	case None:
+		op.Responses[status] = &huma.Response{Description: http.StatusText(r.status)}
+	case encoded:
+		op.Responses[status] = content(http.StatusText(r.status), "application/json", out.of(), out.of().Name())
+	case *Stream:
+		op.Responses[status] = &huma.Response{Description: "the bytes", Content: map[string]*huma.MediaType{"application/octet-stream": {}, "text/plain": {}}}
+	case *Events:
+		op.Responses[status] = content("server-sent events", "text/event-stream", typeOf[api.Event](), "Event") // the data of each
+	case *Socket:
+		op.Responses["101"] = &huma.Response{Description: "a WebSocket"}
+	case Either:
+		op.Responses["202"] = content("accepted, or done at once", "application/json", typeOf[api.Operation](), "Operation")
+		op.Responses["200"] = content("accepted, or done at once", "application/json", typeOf[api.Service](), "Service")
+	default:
+		op.Responses[status] = content(http.StatusText(r.status), "application/json", r.out, r.ID+"Response")
+	}
 }
 
-// bare is an answer without a body.
-type bare struct {
-	Cookie string `header:"Set-Cookie"`
+// handle calls a route's handler and makes an answer of what it returns.
+func (s *Server) handle(ctx context.Context, r Route, h func() (any, error)) (*huma.StreamResponse, error) {
+	socket := r.out == typeOf[*Socket]()
+	var out any
+	var err error
+	if socket {
+		err = upgradeRequest(ctx)
+	}
+	if err == nil {
+		out, err = h()
+	}
+	if socket && err == nil {
+		err = wantsUpgrade(ctx)
+	}
+	if err := s.finish(ctx, r, err); err != nil {
+		return nil, err
+	}
+	cookie := cookieOf(ctx)
+	switch out := out.(type) {
+	case *Stream:
+		return s.stream(out), nil
+	case *Events:
+		return s.events(out), nil //nolint:contextcheck // huma hands the context to the stream itself
+	case *Socket:
+		return &huma.StreamResponse{Body: func(hc huma.Context) { s.socket(hc, r, out) }}, nil //nolint:contextcheck // as above
+	case None:
+		return s.sent(r.status, cookie, nil), nil
+	case encoded:
+		return s.sent(r.status, cookie, out.bytes()), nil
+	case Either:
+		if out.Operation != nil {
+			return s.json(http.StatusAccepted, cookie, out.Operation)
+		}
+		return s.json(http.StatusOK, cookie, out.Service)
+	default:
+		if v := reflect.ValueOf(out); v.Kind() == reflect.Pointer && v.IsNil() {
+			return s.sent(http.StatusNoContent, cookie, nil), nil // nothing new, say
+		}
+		return s.json(r.status, cookie, out)
+	}
+}
+
+func (s *Server) json(status int, cookie string, v any) (*huma.StreamResponse, error) {
+	var b bytes.Buffer
+	if err := encode(&b, v); err != nil {
+		return nil, err
+	}
+	return s.sent(status, cookie, b.Bytes()), nil
+}
+
+func encode(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// sent is an answer that is there already; nil: one without a body.
+func (s *Server) sent(status int, cookie string, body []byte) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		if cookie != "" {
+			hc.AppendHeader("Set-Cookie", cookie)
+		}
+		if body != nil {
+			hc.SetHeader("Content-Type", "application/json")
+		}
+		hc.SetStatus(status)
+		if body != nil {
+			_, _ = hc.BodyWriter().Write(body) // the client has gone if this fails
+		}
+	}}
 }
 
 func cookieOf(ctx context.Context) string {
@@ -199,12 +222,6 @@ type encoded interface {
 func (JSON[T]) of() reflect.Type { return typeOf[T]() }
 
 func (j JSON[T]) bytes() []byte { return j }
-
-// written is what huma sends as it is.
-type written struct {
-	Type string `header:"Content-Type"`
-	Body []byte
-}
 
 // None is the answer of a route that answers nothing.
 type None struct{}

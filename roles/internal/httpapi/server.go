@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -78,6 +77,7 @@ func New(c Config) (*Server, error) {
 	for _, r := range c.Routes {
 		op := r.operation()
 		op.MaxBodyBytes = maxJSON
+		r.describe(&op, s.api.OpenAPI().Components.Schemas)
 		op.Middlewares = huma.Middlewares{s.enter(r)}
 		r.register(s, r, op)
 	}
@@ -125,13 +125,7 @@ func CheckRoutes(routes []Route) error {
 
 func (s *Server) humaConfig() huma.Config {
 	jsonFormat := huma.Format{
-		Marshal: func(w io.Writer, v any) error {
-			b, err := api.Encode(v)
-			if err == nil {
-				_, err = w.Write(append(b, '\n'))
-			}
-			return err
-		},
+		Marshal:   encode,
 		Unmarshal: json.Unmarshal,
 	}
 	return huma.Config{

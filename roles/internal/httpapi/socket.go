@@ -53,26 +53,16 @@ func isUpgrade(r *http.Request) bool {
 	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
 }
 
-// registerSocket answers in the ordinary way what can be refused before the
-// upgrade. A browser does not show its page that answer; a page may ask again
-// without the upgrade to learn the reason.
-func registerSocket[In, Out any](s *Server, r Route, op huma.Operation, h func(context.Context, *In) (Out, error)) {
-	op.Responses = map[string]*huma.Response{"101": {Description: "a WebSocket"}}
-	huma.Register(s.api, op, func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
-		err := upgradeRequest(ctx)
-		var out Out
-		if err == nil {
-			out, err = h(ctx, in)
-		}
-		if c := callOf(ctx); err == nil && !isUpgrade(c.from) {
-			c.audited = true // nothing was opened
-			err = &api.Error{Code: api.CodeInvalid, Message: "this is a WebSocket", Hint: "ask for it with the headers Upgrade and Connection, over HTTP/1.1"}
-		}
-		if err := s.finish(ctx, r, err); err != nil {
-			return nil, err
-		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) { s.socket(hc, r, any(out).(*Socket)) }}, nil //nolint:contextcheck // huma hands the context to the stream itself
-	})
+// wantsUpgrade refuses what is no WebSocket, when all else is in order. A
+// browser does not show its page the answer to a refused upgrade; a page may ask
+// again without it to learn the reason.
+func wantsUpgrade(ctx context.Context) error {
+	c := callOf(ctx)
+	if isUpgrade(c.from) {
+		return nil
+	}
+	c.audited = true // nothing was opened
+	return &api.Error{Code: api.CodeInvalid, Message: "this is a WebSocket", Hint: "ask for it with the headers Upgrade and Connection, over HTTP/1.1"}
 }
 
 // socket serves one, and keeps in the audit how it ended and how long it took.
