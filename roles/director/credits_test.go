@@ -310,7 +310,8 @@ func TestWhoIsBound(t *testing.T) {
 		{"", false, true}, {"", true, false}, {EnforceUsers, true, false}, {EnforceEverybody, true, true}, {EnforceNobody, false, false},
 	} {
 		t.Run(fmt.Sprintf("%s-admin-%v", c.enforce, c.admin), func(t *testing.T) {
-			d := &Director{c: Config{Credit: CreditConfig{Enforce: c.enforce}}}
+			d := &Director{}
+			d.tuned.Store(&tuning{enforce: c.enforce})
 			if got := d.enforced(store.User{User: api.User{Admin: c.admin}}); got != c.want {
 				t.Errorf("got %v", got)
 			}

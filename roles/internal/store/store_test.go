@@ -103,7 +103,7 @@ func TestEverythingComesBackAsItWent(t *testing.T) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
 	}
-	v.Operation, c.Current = "op1", true
+	v.Operation, c.Current, v.Revision = "op1", true, 2 // its settings were changed once
 	for _, pair := range [][2]any{{o, gotO}, {v, gotV}, {i, gotI}, {c, gotC}} {
 		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
 			t.Errorf("-went +came: %s", diff)
