@@ -1,6 +1,7 @@
 // What web hosting adds to the development director: keys, the repository,
 // uploads in pieces, files and differences, variables, shares, host names and
 // graphs.
+import { clash, note, ofVariables } from './revisions.mjs';
 import { createHash, randomBytes } from 'node:crypto';
 
 const hex = (n) => randomBytes(n).toString('hex');
@@ -111,12 +112,17 @@ export function hosting(on, { withApp, withService, busy, store, activate }) {
     const { set = [], unset = [] } = x.json();
     for (const v of set) if (!/^[A-Za-z_]\w*$/.test(v.name)) return x.problem(422, 'invalid', `${v.name} cannot be a variable's name.`, { fields: [v.name], hint: 'use letters, digits and _, beginning with a letter' });
     if (set.some((v) => v.name === 'PATH')) return x.problem(422, 'invalid', 'PATH belongs to the instance and cannot be changed.', { fields: ['PATH'], hint: 'choose another name' });
+    const faster = clash(x, s, 'environment', [...set.map((v) => v.name), ...unset]);
+    if (faster) return faster;
+    const before = x.world.variables.get(key(s)) ?? [];
     const change = () => {
       const now = (x.world.variables.get(key(s)) ?? []).filter((v) => !unset.includes(v.name) && !set.some((w) => w.name === v.name));
       const was = new Set((x.world.variables.get(key(s)) ?? []).filter((v) => v.secret).map((v) => v.name));
       x.world.variables.set(key(s), [...now, ...set.map((v) => ({ ...v, ...(v.secret || was.has(v.name) ? { secret: true } : {}) }))].sort((a, b) => (a.name < b.name ? -1 : 1)));
     };
     change();
+    note(x, s, 'change variables of', ofVariables(before, x.world.variables.get(key(s))));
+    x.world.tell(s, true);
     if (s.state !== 'RUNNING') return { json: s };
     x.world.move(s, 'ADAPTING', 'variables changed by admin', true);
     return { status: 202, json: x.world.operate('service.environment', `Change variables of ${s.name}`, s.application, s.id, [['Tell the instances', 400], ['Reload PHP', 600], ['Check health', 400]], { done: () => x.world.move(s, 'RUNNING', 'everything answers', true) }) };

@@ -4,6 +4,7 @@ import { bin } from './bin.mjs';
 import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
 import { accessOf, people, seen } from './people.mjs';
+import { clash, note, numbered, ofScript, ofSettings, revisions } from './revisions.mjs';
 import { signin } from './signin.mjs';
 import { nuts } from './testkind.mjs';
 import { logs as logLines } from './logs.mjs';
@@ -61,9 +62,7 @@ on('DELETE /tokens/{id}', (x) => {
 on('GET /clouds', (x) => ({ json: x.world.clouds }));
 on('GET /kinds', (x) => ({ json: x.world.kinds }));
 on('GET /resources', (x) => ({ json: [...x.world.instances.values()] }));
-on('GET /audit', (x) => ({ json: x.world.audits }));
-on('GET /services', (x) => ({ json: [...x.world.services.values()] }));
-on('GET /operations', (x) => ({ json: [...x.world.operations.values()].filter((o) => !x.query.get('application') || String(o.application) === x.query.get('application')).sort((a, b) => (a.created < b.created ? 1 : -1)) }));
+on('GET /services', (x) => (numbered(x.world), { json: [...x.world.services.values()] }));
 on('GET /operations/{id}', (x) => (x.world.operations.has(x.groups[0]) ? { json: x.world.operations.get(x.groups[0]) } : x.problem(404, 'not_found', 'There is no such operation.')));
 on('POST /operations/{id}/cancel', (x) => {
   const o = x.world.operations.get(x.groups[0]);
@@ -204,6 +203,9 @@ on(`PATCH ${S}/settings`, withService((x, s) => {
   const b = x.json();
   if (b.health_path === '/broken') return x.problem(422, 'invalid', 'The health page does not answer.', { fields: ['health_path'], hint: 'choose a page of the application' });
   if (/bogus/.test(b.nginx_snippet ?? '')) return x.problem(422, 'invalid', 'nginx refuses the lines: unknown directive "bogus" in line 2', { op: 'check', object: 'nginx_snippet', fields: ['nginx_snippet'], hint: 'mend line 2 or take it out' });
+  const faster = clash(x, s, 'settings', Object.keys(b));
+  if (faster) return faster;
+  note(x, s, 'change settings of', ofSettings(s.settings, b));
   if (s.state !== 'RUNNING') {
     Object.assign(s.settings, b);
     x.world.tell(s, true);
@@ -311,13 +313,19 @@ on(`POST ${S}/actions/{action}`, withService((x, s) => {
 }));
 on(`GET ${S}/script`, withService((x, s) => ({ json: { text: x.world.scripts.get(`${s.application}/${s.id}`) ?? '' } })));
 on(`PUT ${S}/script`, withService((x, s) => {
-  x.world.scripts.set(`${s.application}/${s.id}`, x.json().text);
+  const id = `${s.application}/${s.id}`;
+  const faster = clash(x, s, 'script', ['startup.sh']);
+  if (faster) return faster;
+  note(x, s, 'change the startup script of', ofScript(x.world.scripts.get(id) ?? '', x.json().text));
+  x.world.scripts.set(id, x.json().text);
+  x.world.tell(s, true);
   return { status: 204 };
 }));
 
 hosting(on, { withApp, withService, busy, store, activate });
 people(on, { withApp });
 bin(on);
+revisions(on, { withService });
 signin(on);
 data(on, { withApp, withService, busy, gone });
 logLines({ on, withApp });

@@ -203,7 +203,7 @@ export class World {
 
   operate(kind, title, application, service, steps, work, request = {}) {
     const thing = service ? this.services.get(`${application}/${service}`) : this.applications.get(application);
-    const o = { id: `op-${hex(5)}`, kind, title, actor: 'admin', application, service, state: 'running', steps: steps.map((s) => ({ name: s[0], state: 'pending' })), progress: 0, request, cancellable: true, created: iso(), started: iso(), deadline: iso(Date.now() + 600_000) };
+    const o = { id: `op-${hex(5)}`, kind, title, actor: 'admin', application, service, state: 'running', steps: steps.map((s) => ({ name: s[0], state: 'pending' })), progress: 0, request, cancellable: true, created: iso(), started: iso(), deadline: iso(Date.now() + 600_000), expected_ms: Math.round(steps.reduce((n, s) => n + s[1], 0) * this.speed) };
     this.operations.set(o.id, o);
     thing.operation = o.id;
     this.tell(thing, !!service);
@@ -254,8 +254,10 @@ export class World {
       steps: steps.map((name, i) => ({ name, state: 'done', started: iso(start + i * each), ended: iso(start + (i + 1) * each) })), ...more,
     };
     if (o.state === 'failed') Object.assign(o.steps.at(-1), { state: 'failed' });
+    o.expected_ms = Math.round(seconds * 1100);
     this.operations.set(o.id, o);
     this.audits.push({ id: 1000 - this.audits.length, time: o.created, actor: 'admin', from: '192.168.56.1', action: kind, object: title.replace(/^\w+ /, ''), result: o.state === 'done' ? 'ok' : o.error?.code ?? o.state });
+    return o;
   }
 
   // ---- the data to look at ---------------------------------------------------
@@ -297,6 +299,9 @@ export class World {
       state: 'failed', progress: 0.66, undone: 'The instances were kept for a look; nothing else was changed.',
       error: { code: 'unavailable', op: 'start', object: 'service protein folding/simulation', message: 'init.sh ended with status 1 on 1 of 4 instances', hint: 'read the log agent.err of the instance below, upload a corrected version, then retry', log_tail: ['+ ./configure --with-gromacs', 'checking for fftw3… no', 'configure: error: cannot find FFTW 3, which is needed for PME', 'init.sh: line 14: exit status 1'] },
     });
+    const whole = this.past('application.deploy', 'Deploy shop', shop.id, 0, 60 * 25, 21, ['Make the services', 'Start them in order'], { progress: 1 });
+    this.past('service.start', 'Start shop/php', shop.id, php.id, 60 * 25, 12, steps, { parent: whole.id });
+    this.past('service.start', 'Start shop/importer', shop.id, 2, 60 * 24.9, 8, steps, { parent: whole.id });
     this.past('application.start', 'Start wiki', wiki.id, 0, 60 * 24 * 9, 0.9, ['Launch the manager', 'Wait for its report']);
     this.past('service.configure', 'Change settings of shop/php', shop.id, php.id, 60 * 3, 1.6, ['Write configuration', 'Reload php-fpm', 'Check health']);
     this.addInstance(lab, gen, ['master'], 12);

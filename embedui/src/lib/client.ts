@@ -63,6 +63,8 @@ export interface Options {
   signal?: AbortSignal;
   /** the same key twice is one operation */
   once?: boolean;
+  /** the revision that was seen: what others changed since is not overwritten */
+  seen?: number;
 }
 
 export function idempotencyKey(): string {
@@ -79,6 +81,7 @@ export async function raw(path: string, options: Options = {}): Promise<Response
     body = JSON.stringify(options.body);
   }
   if (method !== 'GET') headers['X-CSRF-Token'] = link.csrf;
+  if (options.seen) headers['If-Match'] = String(options.seen);
   if (options.once) headers['Idempotency-Key'] = idempotencyKey();
   let response: Response;
   try {
@@ -103,8 +106,8 @@ async function json<T>(path: string, options?: Options): Promise<T> {
 export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => json<T>(path, { signal });
 export const list = async <T>(path: string, signal?: AbortSignal): Promise<T[]> => (await json<T[] | null>(path, { signal })) ?? [];
 export const post = <T>(path: string, body?: unknown): Promise<T> => json<T>(path, { method: 'POST', body: body ?? {}, once: true });
-export const patch = <T>(path: string, body: unknown): Promise<T> => json<T>(path, { method: 'PATCH', body });
-export const put = <T>(path: string, body: unknown): Promise<T> => json<T>(path, { method: 'PUT', body });
+export const patch = <T>(path: string, body: unknown, seen?: number): Promise<T> => json<T>(path, { method: 'PATCH', body, seen });
+export const put = <T>(path: string, body: unknown, seen?: number): Promise<T> => json<T>(path, { method: 'PUT', body, seen });
 export const del = <T>(path: string): Promise<T> => json<T>(path, { method: 'DELETE' });
 
 /** isOperation tells a 202's operation from a thing that was changed at once. */

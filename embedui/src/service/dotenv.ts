@@ -1,4 +1,5 @@
 // Reads what people keep in .env files: NAME=value, quotes, comments, export.
+import { t } from '../lib/text.svelte';
 
 export interface Read {
   variables: { name: string; value: string }[];
@@ -24,11 +25,11 @@ export function readDotenv(text: string): Read {
     const eq = line.indexOf('=');
     const name = line.slice(0, eq).trim();
     if (eq < 0) {
-      wrong.push({ line: at, why: 'there is no = in it' });
+      wrong.push({ line: at, why: t('there is no = in it') });
       continue;
     }
     if (!nameForm.test(name)) {
-      wrong.push({ line: at, why: `“${name}” cannot be a name: use letters, digits and _, not beginning with a digit` });
+      wrong.push({ line: at, why: t('“{name}” cannot be a name: use letters, digits and _, not beginning with a digit', { name }) });
       continue;
     }
     let rest = line.slice(eq + 1).trimStart();
@@ -41,7 +42,7 @@ export function readDotenv(text: string): Read {
         end = close(rest, quote);
       }
       if (end < 0) {
-        wrong.push({ line: at, why: 'the quote is not closed' });
+        wrong.push({ line: at, why: t('the quote is not closed') });
         continue;
       }
       const inside = rest.slice(1, end);

@@ -34,7 +34,7 @@ const only = (pages: [string, string, boolean][]): Pages => pages.filter(([, , y
 /** tabsOf are the tabs of a service, and the pages that some have below them. */
 export function tabsOf(s: Service, kind: Kind | undefined, has: Has): { groups: Record<string, Pages>; tabs: Tab[] } {
   const groups: Record<string, Pages> = {
-    settings: only([['settings', t('Settings'), !!kind?.settings.length], ['environment', t('Variables'), !!kind?.code.accepts], ['bindings', t('Bindings'), true], ['script', t('Startup script'), true]]),
+    settings: only([['settings', t('Settings'), !!kind?.settings.length], ['environment', t('Variables'), !!kind?.code.accepts], ['bindings', t('Bindings'), true], ['script', t('Startup script'), true], ['revisions', t('Changes'), true]]),
     data: only([['data', t('Contents'), !!kind && holds(kind)], ['backups', t('Backups'), !!kind?.backups], ['volumes', t('Volumes'), has.volumes]]),
   };
   const row = (id: string, title: string, icon: IconName, yes: unknown = true, note = ''): Tab[] => (yes ? [{ id, title, icon, note, href: servicePath(s, groups[id]?.[0]?.[0] ?? id) }] : []);
