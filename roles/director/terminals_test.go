@@ -207,7 +207,7 @@ func TestTerminalIsRefused(t *testing.T) {
 		t.Errorf("signed out: got %+v, want unauthorized", f)
 	}
 	// So is a token that is revoked.
-	second, _ := reader, ""
+	second := reader
 	var made struct {
 		Secret string
 		Token  api.Token
@@ -218,6 +218,14 @@ func TestTerminalIsRefused(t *testing.T) {
 	ann.must("DELETE", "/tokens/"+made.Token.ID, nil, nil, 204)
 	if f := next(t, c); f.Error == nil || f.Error.Code != api.CodeUnauthorized {
 		t.Errorf("token revoked: got %+v, want unauthorized", f)
+	}
+	// So is who may only look from now on.
+	bob := h.user("bob")
+	ann.must("PUT", "/applications/shop/members/bob", api.SetMember{Access: api.AccessDeveloper}, nil, 200)
+	c, _ = bob.open(strings.Replace(path, "/applications/shop/", "/applications/1/", 1), nil)
+	ann.must("PUT", "/applications/shop/members/bob", api.SetMember{Access: api.AccessViewer}, nil, 200)
+	if f := next(t, c); f.Error == nil || f.Error.Code != api.CodeForbidden {
+		t.Errorf("made a viewer: got %+v, want forbidden", f)
 	}
 	// And who looks into an application that is stopped.
 	c, _ = ann.open(path, nil)
