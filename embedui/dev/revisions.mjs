@@ -12,7 +12,7 @@ const first = (x, s) => {
     { by: 'admin', why: 'scale', time: ago(60 * 3), changes: [{ what: 'parts', name: 'backend', from: '2', to: '3' }] },
     { by: 'maria', why: 'change the startup script of', time: ago(50), changes: [{ what: 'script', name: 'startup.sh', from: '#!/bin/sh\nset -e\napt-get install -y php-gd\n', to: '' }] },
   ] : [];
-  return [{ by: 'admin', why: 'create', time: s.created, changes: [] }, ...past].map((r, i) => ({ ...r, number: i + 1 }));
+  return [{ by: '', why: '', time: s.created, changes: [] }, ...past].map((r, i) => ({ ...r, number: i + 1 }));
 };
 
 /** revisionsOf are the revisions of a service, oldest first. */
@@ -68,7 +68,9 @@ export function revisions(on, { withService }) {
           const rest = (x.world.variables.get(key(s)) ?? []).filter((v) => v.name !== c.name);
           x.world.variables.set(key(s), c.from ? [...rest, { name: c.name, value: c.from, ...(c.secret ? { secret: true } : {}) }] : rest);
         }
-        if (c.what !== 'parts') undone.push({ ...c, from: c.to, to: c.from });
+        const known = undone.find((u) => u.what === c.what && u.name === c.name);
+        if (known) known.to = c.from;
+        else if (c.what !== 'parts') undone.push({ ...c, from: c.to, to: c.from });
       }
     }
     if (!undone.length) return x.problem(409, 'conflict', `all is as revision ${to} has it`);
