@@ -136,7 +136,7 @@ export function logs({ on, withApp }) {
   });
   on(`GET ${L}`, checked((x, a) => {
     const list = sourcesOf(x, a).filter((s) => !x.query.get('service') || s.service === x.query.get('service'));
-    return { json: { sources: list.filter((s) => !s.silent).map((s, i) => ({ ...s, silent: undefined, bytes: 1_200_000 + i * 731_111, first: new Date(at(0)).toISOString(), last: new Date().toISOString() })), silent: silentOf(list) } };
+    return { json: { sources: list.filter((s) => !s.silent).map(({ silent, ...s }, i) => ({ ...s, bytes: 1_200_000 + i * 731_111, first: new Date(at(0)).toISOString(), last: new Date().toISOString() })), silent: silentOf(list) } };
   }));
   on(`GET ${L}/lines`, checked((x, a) => ({ json: read(x, a) })));
   on(`GET ${L}/counts`, checked((x, a) => ({ json: counts(x, a) })));

@@ -82,8 +82,8 @@ export class LogWindow {
       const page = await this.#ask({ at });
       this.#take(page);
       this.newer = true;
-      this.#tell();
-      await this.#ahead();
+      // Told with what stands behind it, so that the line can stand in the middle.
+      await this.#ahead().finally(() => this.#tell());
     });
   }
 

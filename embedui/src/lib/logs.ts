@@ -85,6 +85,16 @@ export function colourOf(line: { instance: string }): number {
   return h % 6;
 }
 
+const writerLetters = 22;
+
+/** writerOf is who wrote a line and in which log, cut to fit before its text. */
+export function writerOf(line: LogLine): [string, string] {
+  const who = (line.service ? line.service + ' ' : '') + line.instance.replace(/^a\d+-s\d+-/, '') + ' ';
+  const log = line.log.replace(/\.log$/, '');
+  if (who.length + log.length <= writerLetters) return [who, log];
+  return who.length < writerLetters ? [who, log.slice(0, writerLetters - 1 - who.length) + '…'] : [who.slice(0, writerLetters - 1) + '…', ''];
+}
+
 const tabWidth = 4;
 
 /**

@@ -14,6 +14,7 @@ const isLanguage = (s: string | null | undefined): s is Language => !!s && s in 
 class Texts {
   language = $state<Language>('en');
   #translated = $state.raw<Record<string, string>>({});
+  #figures = $derived(new Intl.NumberFormat(locales[this.language])); // kept: making one takes longer than writing a figure
 
   /** begin takes the language that was chosen here before, or the first of the browser's that there is. */
   async begin(): Promise<void> {
@@ -49,6 +50,11 @@ class Texts {
     return locales[this.language];
   }
 
+  /** figure writes a number as the reader's language does. */
+  figure(n: number): string {
+    return this.#figures.format(n);
+  }
+
   of(text: string, values?: Values): string {
     const found = this.#translated[text] ?? text;
     return values ? found.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)) : found;
@@ -62,7 +68,7 @@ export const t = (text: string, values?: Values): string => texts.of(text, value
 
 /** tn chooses between one and many: tn('{n} instance', '{n} instances', count). */
 export const tn = (one: string, many: string, n: number, values?: Values): string =>
-  texts.of(n === 1 ? one : many, { ...values, n: n.toLocaleString(texts.locale) });
+  texts.of(n === 1 ? one : many, { ...values, n: texts.figure(n) });
 
 /** text marks a text that a table keeps, and that t is given where it is shown. */
 export const text = (text: string): string => text;
