@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { browser, end, faults, p, start, step, stop } from './stage.mjs';
+import { api, browser, end, faults, p, start, step, stop } from './stage.mjs';
 import { base, page, shoot, signIn } from './browser.mjs';
 
 const logs = '/applications/shop/logs';
@@ -199,6 +199,21 @@ await step('wrapped lines keep their place and their height', async () => {
   });
   assert.equal(overlap, false);
   await p.setViewportSize({ width: 1440, height: 900 });
+});
+
+await step('instances and failed operations lead to their lines', async () => {
+  await p.goto(base + '/applications/shop/services/php/instances');
+  const link = p.locator('main a[href*="logs?instance="]').first();
+  const instance = new URL(await link.getAttribute('href'), base).searchParams.get('instance');
+  await p.goto(base + (await link.getAttribute('href')));
+  await ready();
+  for (const who of await list.locator('.from').evaluateAll((all) => all.map((e) => e.title.split(' ')[1]))) assert.equal(who, instance);
+  const failed = (await api('/operations?state=failed')).find((o) => o.ended && o.application);
+  await p.goto(base + '/operations/' + failed.id);
+  const logsOf = new URL(await p.locator('main .page-head').getByRole('link', { name: 'Logs', exact: true }).getAttribute('href'), base);
+  assert.ok(Date.parse(logsOf.searchParams.get('since')) < Date.parse(failed.created) && Date.parse(logsOf.searchParams.get('until')) > Date.parse(failed.ended), logsOf.href);
+  await p.goto(logsOf.href);
+  await p.locator('main .log, main .card h2, main .card h3').first().waitFor();
 });
 
 for (const [size, theme] of [['desktop', 'light'], ['desktop', 'dark'], ['phone', 'light'], ['phone', 'dark']]) {
