@@ -94,7 +94,7 @@ export class World {
     const s = {
       id, application: a.id, name, kind, state, desired: state === 'RUNNING' ? 'started' : 'stopped', reason: state === 'RUNNING' ? 'everything answers' : '', cloud: 'local',
       parts: { ...Object.fromEntries(k.parts.map((p) => [p.name, p.default])), ...parts },
-      auto_deploy: true, keep_versions: 0, bind: ['*'],
+      auto_deploy: true, keep_versions: 0, bind: ['*'], revision: 1,
       settings: Object.fromEntries(k.settings.map((x) => [x.name, x.default])), urls: [], created: ago(minutes + 1), since: ago(minutes),
     };
     this.services.set(`${a.id}/${id}`, s);

@@ -132,7 +132,7 @@ await step('volumes: sizes are checked, refused ones told, made, grown, freed an
   await row.getByRole('button', { name: 'Delete' }).click();
   await dialog.getByLabel(/^Type/).fill('pictures');
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
-  await p.getByText('pictures is gone.').waitFor({ timeout: 20_000 });
+  await p.getByText('pictures was deleted.').waitFor({ timeout: 20_000 });
 });
 
 await step('bindings: a service chooses from whom it gets values', async () => {
