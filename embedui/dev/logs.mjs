@@ -146,7 +146,7 @@ export function logs({ on, withApp }) {
     const c = chooser(x, list);
     x.response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
     const send = (news) => x.response.write(JSON.stringify(news) + '\n');
-    let n = newest();
+    let n = newest() - 2; // some lines of the page come again, as they may
     send({ page: read(x, a) });
     const timer = setInterval(() => {
       const rate = Number(process.env.FAKE_LOG_RATE ?? 1);

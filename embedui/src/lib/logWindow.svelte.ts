@@ -10,7 +10,6 @@ const pageLines = 1000;
 export const mostLines = 60_000;
 const dropLines = 15_000;
 const mostWaiting = 20_000;
-const seenLines = 5000;
 
 export class LogWindow {
   /** lines, oldest first. The array is the same all the time: change tells when there is news. */
@@ -41,7 +40,7 @@ export class LogWindow {
   #gathered: LogLine[] = [];
   #kept: LogLine[] = [];
   #frame = 0;
-  #seen = new Set<string>();
+  #places = new Set<string>(); // of all lines that are here: pages may tell a line twice
 
   constructor(api: string, filter: Filter, at: string, time: string) {
     this.#api = api;
@@ -91,7 +90,7 @@ export class LogWindow {
   #from(time: string): Promise<void> {
     return this.#try('first', async () => {
       const page = await this.#ask({ after: time });
-      this.lines.push(...page.lines);
+      this.lines.push(...this.#unseen(page.lines));
       this.silent = page.silent;
       this.older = page.before || time;
       this.newer = page.more;
@@ -100,9 +99,21 @@ export class LogWindow {
     });
   }
 
+  #unseen(lines: LogLine[]): LogLine[] {
+    return lines.filter((l) => {
+      const place = placeOf(l.id);
+      return !this.#places.has(place) && !!this.#places.add(place);
+    });
+  }
+
+  #forget(lines: LogLine[]): void {
+    for (const l of lines) this.#places.delete(placeOf(l.id));
+  }
+
   #take(page: LogPage): void {
-    this.lines.unshift(...page.lines);
-    this.moved += page.lines.length;
+    const fresh = this.#unseen(page.lines);
+    this.lines.unshift(...fresh);
+    this.moved += fresh.length;
     this.older = page.more ? (page.before ?? '') : '';
     this.silent = page.silent;
     this.scannedTo = page.more && page.lines.length < pageLines ? (page.before ?? '') : '';
@@ -128,7 +139,7 @@ export class LogWindow {
     const last = this.lines.at(-1)?.id;
     if (!last) return void this.#follow('');
     const page = await this.#ask({ after: last });
-    this.lines.push(...page.lines);
+    this.lines.push(...this.#unseen(page.lines));
     this.newer = page.more;
     this.#bound('start');
     this.#tell();
@@ -139,12 +150,12 @@ export class LogWindow {
   #bound(end: 'start' | 'end'): void {
     if (this.lines.length <= mostLines || this.held) return;
     if (end === 'start') {
-      this.lines.splice(0, dropLines);
+      this.#forget(this.lines.splice(0, dropLines));
       this.moved -= dropLines;
       this.older = this.lines[0]!.id;
       return;
     }
-    this.lines.splice(-dropLines);
+    this.#forget(this.lines.splice(-dropLines));
     this.newer = true;
     if (this.live) this.#leave();
   }
@@ -178,6 +189,8 @@ export class LogWindow {
 
   #again(): void {
     this.lines.length = 0;
+    this.#places.clear();
+    this.#gathered = [];
     this.moved = 0;
     this.#kept = [];
     this.waiting = 0;
@@ -193,6 +206,7 @@ export class LogWindow {
     if (!this.older) return;
     this.#leave();
     this.lines.length = 0;
+    this.#places.clear();
     this.moved = 0;
     void this.#from('1970-01-01T00:00:01Z').then(() => (this.older = ''));
   }
@@ -224,7 +238,6 @@ export class LogWindow {
       if (stop.signal.aborted) return;
       this.broken = attempt > 0;
       after = this.#kept.at(-1)?.id ?? this.#gathered.at(-1)?.id ?? this.lines.at(-1)?.id ?? after;
-      this.#seen = new Set([...this.lines.slice(-seenLines), ...this.#kept, ...this.#gathered].map((l) => placeOf(l.id)));
       await new Promise((r) => setTimeout(r, attempt ? Math.min(15_000, 1500 * attempt) : 300));
     }
   }
@@ -253,8 +266,9 @@ export class LogWindow {
   }
 
   #gather(line: LogLine): void {
-    if (this.#seen.size && this.#seen.has(placeOf(line.id))) return;
-    this.#gathered.push(line);
+    const fresh = this.#unseen([line]);
+    if (!fresh.length) return;
+    this.#gathered.push(...fresh);
     this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
