@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const here = fileURLToPath(new URL('.', import.meta.url));
 const only = process.argv.slice(2);
 const files = readdirSync(here).filter((f) => f.endsWith('.mjs') && f !== 'all.mjs' && /from '\.\/stage\.mjs'/.test(readFileSync(join(here, f), 'utf8')) && (!only.length || only.includes(basename(f, '.mjs'))));
-const limit = 5 * 60_000; // a test that waits for ever is a failure with a name
+const limit = 10 * 60_000; // a test that waits for ever is a failure with a name
 
 const run = (file) => new Promise((done) => {
   const began = Date.now();

@@ -52,7 +52,11 @@ export async function signIn(p) {
   await p.getByLabel('Name', { exact: true }).fill(user);
   await p.getByLabel('Password', { exact: true }).fill(password);
   await p.getByRole('button', { name: 'Sign in' }).click();
-  await p.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+  const welcome = p.getByRole('heading', { name: 'Welcome to Nutshell', level: 1 });
+  const overview = p.getByRole('heading', { name: 'Overview', level: 1 });
+  await overview.or(welcome).first().waitFor();
+  if (await welcome.isVisible()) await p.getByRole('button', { name: 'Skip', exact: true }).click(); // a first run
+  await overview.waitFor();
 }
 
 export async function shoot(p, name, full = false) {

@@ -259,7 +259,8 @@ await step('a ready-made application is two clicks', async () => {
   await p.getByRole('button', { name: 'Start WordPress' }).click();
   await p.getByRole('heading', { name: 'wordpress', level: 1 }).waitFor();
   await p.getByText('WordPress runs.').waitFor({ timeout: 20_000 });
-  await p.getByRole('button', { name: 'Manifest' }).click();
+  await p.getByRole('button', { name: 'More about wordpress' }).click();
+  await p.getByRole('button', { name: 'Download manifest' }).click();
   await p.getByRole('dialog').getByLabel(/^With data/).check();
   const [download] = await Promise.all([p.waitForEvent('download'), p.getByRole('dialog').getByRole('link', { name: /Download/ }).click()]);
   assert.equal(download.suggestedFilename(), 'wordpress.yaml'); // what the director calls it goes before

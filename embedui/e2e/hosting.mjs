@@ -102,7 +102,7 @@ await step('rules of a service: what is pushed, and how many are kept', async ()
 });
 
 await step('keys: a private one is refused with words, a public one is added, and revoked', async () => {
-  await p.goto(base + '/profile');
+  await p.goto(base + '/profile/keys');
   await p.getByLabel('Public key', { exact: true }).fill('-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk');
   await p.getByRole('button', { name: 'Add the key' }).click();
   await p.getByText('This is a private key').waitFor();
