@@ -20,7 +20,7 @@ run: deps-run build dist/dokuwiki.tar.gz ## build, start, deploy DokuWiki; Ctrl-
 .PHONY: test
 test: deps-test ui helper ## vet, the laws of the house, and all tests
 	$(GO) vet $(ALL)
-	$(GO) test -timeout 20m $(ALL)
+	$(GO) test -timeout 30m $(ALL)
 
 .PHONY: lint
 lint: ## formatting, the laws of the house, golangci-lint
