@@ -224,8 +224,8 @@ for (const [size, theme] of [['desktop', 'light'], ['desktop', 'dark'], ['phone'
       await o.goto(base + path);
       if (name === 'logs-chosen') await o.locator('.line .at').nth(4).click();
       if (name === 'logs-none' || name === 'logs-stopped') await o.locator('main .card h2, main .card h3, main .card p').first().waitFor();
-      else await o.locator('.line').first().waitFor({ timeout: 20_000 });
-      await o.getByText('Counting…').waitFor({ state: 'detached', timeout: 20_000 });
+      else await o.locator('.line').first().waitFor({ timeout: 60_000 });
+      await o.getByText('Counting…').waitFor({ state: 'detached', timeout: 60_000 });
       await o.waitForTimeout(200);
       await shoot(o, `${name}-${size}-${theme}`);
       const wide = await o.evaluate(() => document.documentElement.scrollWidth - innerWidth);

@@ -47,3 +47,6 @@ func words[T ~string](list ...T) []string {
 	}
 	return out
 }
+
+// Words are the levels of lines; a line that does not say has none.
+func (LogLevel) Words() []string { return words(LogDebug, LogInfo, LogWarn, LogError) }

@@ -323,9 +323,9 @@ func TestTerminalIdles(t *testing.T) {
 	t.Parallel()
 	h := newTerminalHouse(t)
 	_, path := h.admin.terminalOf("shop")
-	h.d.terminals.idle, h.d.terminals.warn = 3*time.Second, 2*time.Second
+	h.d.terminals.idle, h.d.terminals.warn = 8*time.Second, 6*time.Second
 	c, _ := h.admin.open(path, nil)
-	if f := next(t, c); f.Idle < 1 || f.Idle > 3 {
+	if f := next(t, c); f.Idle < 1 || f.Idle > 8 {
 		t.Errorf("got %+v, want a warning", f)
 	}
 	_ = c.Data(t.Context(), []byte("here"))

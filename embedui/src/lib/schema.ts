@@ -566,7 +566,8 @@ export interface components {
             cut?: number;
             id: string;
             instance: string;
-            level?: string;
+            /** @enum {string} */
+            level?: "debug" | "info" | "warn" | "error";
             log: string;
             matches?: [
                 number,
