@@ -21,7 +21,7 @@ type AuditQuery struct {
 	Action string `query:"action" doc:"service.scale, say, or service for all that begin so"`
 	Object string `query:"object" doc:"the beginning of a path, such as /applications/3"`
 	Result string `query:"result" doc:"ok, refused for all others, or a code such as forbidden"`
-	Since  string `query:"since" doc:"RFC 3339, or a span back such as 24h"`
+	Since  string `query:"since" doc:"RFC 3339, or a span back such as 24h or 7d"`
 	Until  string `query:"until" doc:"RFC 3339, or a span back such as 1h"`
 	Before int64  `query:"before" doc:"id of a line: only older ones"`
 }
@@ -29,25 +29,10 @@ type AuditQuery struct {
 func (q AuditQuery) filter(now time.Time, limit int) (store.AuditFilter, error) {
 	f := store.AuditFilter{Actor: q.Actor, Action: q.Action, Object: q.Object, Result: q.Result, Before: q.Before, Limit: limit}
 	var err error
-	if f.Since, err = instant("since", q.Since, now); err == nil {
-		f.Until, err = instant("until", q.Until, now)
+	if f.Since, err = moment("since", q.Since, now, time.Time{}); err == nil {
+		f.Until, err = moment("until", q.Until, now, time.Time{})
 	}
 	return f, err
-}
-
-// instant reads a time, or a span back from now.
-func instant(field, s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if span, err := time.ParseDuration(s); err == nil && span >= 0 {
-		return now.Add(-span), nil
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return t, &api.Error{Code: api.CodeInvalid, Message: field + " is a time such as 2026-01-31T12:00:00Z, or a span back such as 24h, not " + api.Shorten(s), Fields: []string{field}}
-	}
-	return t, nil
 }
 
 func (d *Director) audit(ctx context.Context, in *struct {

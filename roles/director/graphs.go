@@ -2,8 +2,6 @@ package director
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
 	"nutshell/roles/api"
@@ -40,24 +38,4 @@ func (d *Director) graphs(ctx context.Context, in *struct {
 		return nil, &api.Error{Code: api.CodeInvalid, Op: "draw", Object: "graphs", Message: "that is more than a year", Fields: []string{"since"}}
 	}
 	return d.metrics.Graphs(ctx, metrics.Query{Application: a.ID, Service: s.ID, Since: since, Until: until, Points: in.Points, ByInstance: in.By == "instance"})
-}
-
-// moment reads a time, or how long ago it is.
-func moment(field, text string, now, usual time.Time) (time.Time, error) {
-	if text == "" {
-		return usual, nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 10); err == nil {
-			return now.Add(-time.Duration(n) * 24 * time.Hour), nil
-		}
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 && ago < graphLongest {
-		return now.Add(-ago), nil
-	}
-	return time.Time{}, &api.Error{Code: api.CodeInvalid, Op: "draw", Object: "graphs", Message: api.Shorten(text) + " is neither a time nor a span", Fields: []string{field},
-		Hint: "such as 2026-01-31T12:00:00Z, 90m, 24h or 30d"}
 }
