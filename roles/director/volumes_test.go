@@ -202,8 +202,18 @@ func (c *cabinet) DeleteSnapshot(ctx context.Context, volume, name string) error
 	})
 }
 
-func (c *cabinet) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instance, error) {
-	err := c.do(ctx, "launch", func() error {
+// Launch gives the volumes first, and takes back those of what did not start.
+func (c *cabinet) Launch(ctx context.Context, specs []cloud.Spec) (got []cloud.Instance, err error) {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, s := range specs {
+			if !slices.ContainsFunc(got, func(i cloud.Instance) bool { return i.Name == s.Name }) {
+				c.release(s.Name)
+			}
+		}
+	}()
+	err = c.do(ctx, "launch", func() error {
 		var errs []error
 		for _, s := range specs {
 			for _, m := range s.Volumes {
@@ -215,11 +225,19 @@ func (c *cabinet) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Insta
 	if err != nil {
 		return nil, err
 	}
-	specs = slices.Clone(specs)
-	for i := range specs {
-		specs[i].Volumes = nil // they are on this shelf
+	bare := slices.Clone(specs)
+	for i := range bare {
+		bare[i].Volumes = nil // they are on this shelf
 	}
-	return c.Sim.Launch(ctx, specs)
+	return c.Sim.Launch(ctx, bare)
+}
+
+func (c *cabinet) release(instance string) {
+	for _, v := range c.shelf {
+		if v.Instance == instance {
+			v.Instance = ""
+		}
+	}
 }
 
 func (c *cabinet) Terminate(ctx context.Context, ids []string) error {
@@ -228,10 +246,8 @@ func (c *cabinet) Terminate(ctx context.Context, ids []string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, v := range c.shelf {
-		if slices.Contains(ids, v.Instance) {
-			v.Instance = ""
-		}
+	for _, id := range ids {
+		c.release(id)
 	}
 	return nil
 }
