@@ -241,7 +241,7 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/cheggaaa/pb":               {"roles/client", "roles"},
 	"github.com/slackhq/nebula":            {"roles/internal/vpn"},
 	"github.com/prometheus/prometheus":     {"roles/internal/metrics"},
-	"github.com/diskfs/go-diskfs":          {"imagebuild"},
+	"github.com/diskfs/go-diskfs":          {"imagebuild/disk"},
 	"github.com/vishvananda/netns":         {"cloud/lxc", "cloud/nodes"},
 	"golang.org/x/crypto/argon2":           {"roles/internal/auth"},
 	"github.com/coder/websocket":           {"roles/internal/terminal", "roles/director/edge"}, // the edge's tests ask for one

@@ -134,6 +134,25 @@ func (s *Store) LayersWith(ctx context.Context, kind string, packages, extra []s
 	if err != nil {
 		return nil, err
 	}
+	return s.layers(ctx, chain, progress)
+}
+
+// Recipe returns the directories of the layers of an embedded recipe, lowest
+// first, with further packages in the highest, and builds what is missing.
+func (s *Store) Recipe(ctx context.Context, name string, packages []string, progress Progress) ([]string, error) {
+	r, err := recipe.Load(name)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := recipe.Chain(r.With(packages))
+	if err != nil {
+		return nil, err
+	}
+	return s.layers(ctx, chain, progress)
+}
+
+// layers builds what is missing of a chain.
+func (s *Store) layers(ctx context.Context, chain []recipe.Recipe, progress Progress) ([]string, error) {
 	suite, arch, err := s.target(ctx)
 	if err != nil {
 		return nil, err

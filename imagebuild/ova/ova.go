@@ -23,7 +23,7 @@ import (
 // Write packs the raw disk into an OVA at path, which appears whole or not at
 // all. The capacity is in bytes, the files inside bear the time at. Progress
 // may be nil.
-func Write(ctx context.Context, path string, m Machine, raw io.Reader, capacity int64, at time.Time, progress func(float64)) (err error) {
+func Write(ctx context.Context, path string, m Machine, raw *os.File, capacity int64, at time.Time, progress func(float64)) (err error) {
 	if progress == nil {
 		progress = func(float64) {}
 	}

@@ -6,10 +6,14 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"strings"
+
+	"nutshell/imagebuild/sparse"
 )
 
 // The stream-optimised VMDK of VMware's "Virtual Disk Format 5.0": a header, a
@@ -38,7 +42,7 @@ const level = 6
 // WriteVMDK writes the disk that raw holds as a stream-optimised VMDK. What
 // raw has less than capacity bytes is zeros. The same disk gives the same bytes
 // on every machine. Progress is told how much of the disk is done, 0 to 1.
-func WriteVMDK(ctx context.Context, w io.Writer, raw io.Reader, capacity int64, name string, progress func(float64)) error {
+func WriteVMDK(ctx context.Context, w io.Writer, raw *os.File, capacity int64, name string, progress func(float64)) error {
 	if capacity <= 0 || capacity%grainBytes != 0 {
 		return fmt.Errorf("a disk of %d bytes is not a multiple of %d", capacity, grainBytes)
 	}
@@ -49,7 +53,18 @@ func WriteVMDK(ctx context.Context, w io.Writer, raw io.Reader, capacity int64, 
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	order := compress(ctx, raw)
+	info, err := raw.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > capacity {
+		return fmt.Errorf("the disk is larger than its %d bytes", capacity)
+	}
+	extents, err := sparse.Extents(raw)
+	if err != nil {
+		return err
+	}
+	order := compress(ctx, raw, extents)
 	grains := (v.capacity + grainSectors - 1) / grainSectors
 	directory := make([]uint32, (grains+tableEntries-1)/tableEntries)
 	table, current := make([]uint32, tableEntries), -1
@@ -66,9 +81,6 @@ func WriteVMDK(ctx context.Context, w io.Writer, raw io.Reader, capacity int64, 
 		g, err := job.wait(ctx)
 		if err != nil {
 			return err
-		}
-		if g.index >= grains {
-			return fmt.Errorf("the disk is larger than its %d bytes", capacity)
 		}
 		if t := int(g.index / tableEntries); t != current {
 			flush()
@@ -191,7 +203,7 @@ func (j *job) wait(ctx context.Context) (grain, error) {
 
 // compress reads the disk and hands out its grains in order, without those that
 // hold nothing. All cores compress.
-func compress(ctx context.Context, raw io.Reader) <-chan *job {
+func compress(ctx context.Context, raw io.ReaderAt, extents []sparse.Extent) <-chan *job {
 	work, order := make(chan *job), make(chan *job, 4*runtime.NumCPU())
 	for range runtime.NumCPU() {
 		go func() {
@@ -205,7 +217,7 @@ func compress(ctx context.Context, raw io.Reader) <-chan *job {
 				_ = z.Close()
 				b := bytes.Clone(buf.Bytes())
 				binary.LittleEndian.PutUint64(b, j.index*grainSectors)
-				binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-12))
+				binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-12)) //nolint:gosec // a grain is small
 				j.done <- grain{j.index, b}
 			}
 		}()
@@ -214,28 +226,24 @@ func compress(ctx context.Context, raw io.Reader) <-chan *job {
 		defer close(order)
 		defer close(work)
 		zero := make([]byte, grainBytes)
-		for i := uint64(0); ; i++ {
-			b := make([]byte, grainBytes)
-			n, err := io.ReadFull(raw, b)
-			if n > 0 && !bytes.Equal(b, zero) {
-				j := &job{index: i, raw: b, done: make(chan grain, 1)}
+		next := int64(0)
+		for _, e := range extents {
+			for next = max(next, e.At/grainBytes); next*grainBytes < e.At+e.Length; next++ {
+				j := &job{index: uint64(next), raw: make([]byte, grainBytes), done: make(chan grain, 1)} //nolint:gosec // not negative
+				if _, err := raw.ReadAt(j.raw, next*grainBytes); err != nil && !errors.Is(err, io.EOF) {
+					j.err = fmt.Errorf("read disk: %w", err)
+				} else if bytes.Equal(j.raw, zero) {
+					continue
+				}
 				select {
 				case order <- j:
 				case <-ctx.Done():
 					return
 				}
-				work <- j
-			}
-			switch err {
-			case nil:
-			case io.EOF, io.ErrUnexpectedEOF:
-				return
-			default:
-				select {
-				case order <- &job{err: fmt.Errorf("read disk: %w", err)}:
-				case <-ctx.Done():
+				if j.err != nil {
+					return
 				}
-				return
+				work <- j
 			}
 		}
 	}()

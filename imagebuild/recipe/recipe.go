@@ -101,8 +101,17 @@ func ForKind(kind string, packages []string) (Recipe, error) {
 	return r, r.check()
 }
 
+// With is r with further packages. They are checked by Chain.
+func (r Recipe) With(packages []string) Recipe {
+	r.Packages = append(slices.Clone(r.Packages), packages...)
+	return r
+}
+
 // Chain returns r and all it inherits from, lowest first.
 func Chain(r Recipe) ([]Recipe, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
 	chain := []Recipe{r}
 	for r.Inherits != "" {
 		below, err := Load(r.Inherits)
