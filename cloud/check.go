@@ -50,6 +50,11 @@ func (s Spec) Check() error {
 			return fmt.Errorf("%w: layer %q is not an absolute directory", ErrInvalid, l)
 		}
 	}
+	for _, p := range s.Public {
+		if p < 1 || p > 65535 {
+			return fmt.Errorf("%w: public port %d", ErrInvalid, p)
+		}
+	}
 	names, volumes := map[string]bool{}, map[string]bool{}
 	for _, m := range s.Volumes {
 		if err := errors.Join(CheckName(m.Volume), CheckMountName(m.Name)); err != nil {

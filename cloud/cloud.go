@@ -129,6 +129,7 @@ type Spec struct {
 	Limits  Limits            // zero fields: no limit
 	Tags    map[string]string // kept with the instance
 	Volumes []Mount           // attached before it starts; launched again, it has these and no others
+	Public  []int             // TCP ports that people outside of the cloud shall reach, where it has addresses for that
 }
 
 // Limits bound an instance's use of the machine.
@@ -144,6 +145,7 @@ type Instance struct {
 	Name    string
 	Group   string
 	Address string // IP, empty while the cloud has not given one
+	Public  string // IP by which people outside reach its public ports; empty: Address
 	Running bool
 	Created time.Time
 	Tags    map[string]string

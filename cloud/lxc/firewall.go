@@ -66,6 +66,11 @@ func (n *network) firewall() error {
 	}
 	rule(input, from, verdict(expr.VerdictDrop))
 
+	shown, err := n.shown()
+	if err != nil {
+		return err
+	}
+	n.redirect(c, t, shown)
 	rule(nat, source(n.plan.Subnet), not(to), []expr.Any{&expr.Masq{}})
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("write firewall rules: %w", err)

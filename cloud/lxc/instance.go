@@ -36,6 +36,8 @@ type record struct {
 	Name         string            `json:"name"`
 	Group        string            `json:"group"`
 	Address      netip.Addr        `json:"address"`
+	Public       netip.Addr        `json:"public,omitzero"` // on the interface of option public
+	Ports        []int             `json:"ports,omitempty"` // that are reached there
 	Created      time.Time         `json:"created"`
 	Tags         map[string]string `json:"tags,omitempty"`
 	Limits       cloud.Limits      `json:"limits"`
@@ -58,10 +60,14 @@ func (r record) instance(running bool) cloud.Instance {
 		}
 		tags["isolation"] = "privileged" // so that it is seen: root inside is root outside
 	}
-	return cloud.Instance{
+	i := cloud.Instance{
 		ID: r.Name, Name: r.Name, Group: r.Group, Address: r.Address.String(),
 		Running: running, Created: r.Created, Tags: tags,
 	}
+	if r.Public.IsValid() {
+		i.Public = r.Public.String()
+	}
+	return i
 }
 
 func (d *driver) dir(name string) string         { return filepath.Join(d.c.Dir, name) }
@@ -90,7 +96,7 @@ func (d *driver) records() ([]record, error) { return cloud.Records(d.c.Dir, d.l
 func (d *driver) create(s cloud.Spec) (record, error) {
 	r := record{
 		Installation: d.c.Installation, Name: s.Name, Group: s.Group,
-		Created: time.Now().UTC().Truncate(time.Second), Tags: s.Tags, Limits: s.Limits,
+		Created: time.Now().UTC().Truncate(time.Second), Tags: s.Tags, Limits: s.Limits, Ports: s.Public,
 		Privileged: d.mode == privilegeAlways,
 	}
 	placed, err := d.net.place(&r)

@@ -48,10 +48,11 @@ const (
 )
 
 // New makes the lxc cloud. Options: subnet (a private IPv4 network of /22 or
-// larger; default: a free /16 of 10.192.0.0/10), privileged (auto, never,
-// always), volumes (auto, image, directory).
+// larger; default: a free /16 of 10.192.0.0/10), public (an interface of this
+// machine and a range of addresses there for instances), privileged (auto,
+// never, always), volumes (auto, image, directory).
 func New(c cloud.Config) (cloud.Driver, error) {
-	if err := c.Check("subnet", "privileged", "volumes"); err != nil {
+	if err := c.Check("subnet", "public", "privileged", "volumes"); err != nil {
 		return nil, err
 	}
 	if strings.ContainsAny(c.Dir, "\n\r") {
@@ -76,6 +77,10 @@ func New(c cloud.Config) (cloud.Driver, error) {
 	}
 	if err := d.net.init(d, c.Options["subnet"]); err != nil {
 		return nil, err
+	}
+	var err error
+	if d.net.public, err = parsePublic(c.Options["public"]); err != nil {
+		return nil, fmt.Errorf("option public of cloud %s: %w", c.Name, err)
 	}
 	d.users.init(d.tag)
 	d.Shelf = d.openShelf()

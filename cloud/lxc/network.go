@@ -26,6 +26,7 @@ const maxSlots = 4000
 type network struct {
 	d      *driver
 	wanted netip.Prefix // option subnet, may be zero
+	public public       // option public, may be zero
 
 	mu    sync.Mutex
 	read  bool
@@ -190,10 +191,14 @@ func (n *network) place(r *record) (release func(), err error) {
 		}
 		r.Slot, r.Address = slot, a
 		n.reserved[a] = r.Group
+		if len(r.Ports) > 0 {
+			n.choosePublic(r, records)
+		}
 		return func() {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			delete(n.reserved, a)
+			delete(n.reserved, r.Public)
 		}, nil
 	}
 	return nil, fmt.Errorf("%w: group %q has 253 instances", cloud.ErrQuota, r.Group)
@@ -234,6 +239,11 @@ func (n *network) leave(r record, remove func() error) error {
 	records, err := n.d.records()
 	if err != nil {
 		return err
+	}
+	if r.Public.IsValid() {
+		if err := n.unpublish(); err != nil {
+			return err
+		}
 	}
 	groups := map[string]bool{}
 	for _, o := range records {
@@ -306,7 +316,11 @@ func (n *network) up(slot int) error {
 			}
 		}
 	}
-	if there, err := n.walled(); err != nil || there && !missing {
+	shown, err := n.shown()
+	if err != nil {
+		return err
+	}
+	if there, err := n.walled(); err != nil || there && !missing && len(shown) == 0 {
 		return err
 	}
 	if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {
@@ -316,7 +330,7 @@ func (n *network) up(slot int) error {
 		return err
 	}
 	n.built[0], n.built[slot] = true, true
-	return nil
+	return n.publish(shown)
 }
 
 // guard writes the firewall rules again when somebody flushed them: without
@@ -347,6 +361,9 @@ func (n *network) close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.built = map[int]bool{}
+	if err := n.publish(nil); err != nil {
+		n.d.log.Warn("public addresses not taken away", "error", err)
+	}
 	_, err := n.removeBridges(func(string) bool { return true })
 	return errors.Join(err, n.removeFirewall(), removeStage(n.d.stage()))
 }
