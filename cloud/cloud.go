@@ -129,6 +129,7 @@ type Spec struct {
 	Limits  Limits            // zero fields: no limit
 	Tags    map[string]string // kept with the instance
 	Volumes []Mount           // attached before it starts; launched again, it has these and no others
+	Slot    int               // of the group on each machine of a cluster, from 1; 0: the driver chooses
 	Public  []int             // TCP ports that people outside of the cloud shall reach, where it has addresses for that
 }
 
@@ -146,6 +147,7 @@ type Instance struct {
 	Group   string
 	Address string // IP, empty while the cloud has not given one
 	Public  string // IP by which people outside reach its public ports; empty: Address
+	Machine string // id of the machine of a cluster that it runs on; empty: no cluster
 	Running bool
 	Created time.Time
 	Tags    map[string]string

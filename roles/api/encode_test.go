@@ -101,5 +101,5 @@ func sameWords(a, b []string) bool {
 }
 
 func worded() []any {
-	return []any{State(""), Goal(""), Access(""), InstanceState(""), OperationState(""), VolumeState(""), BackupState(""), Code(""), LogLevel("")}
+	return []any{State(""), Goal(""), Access(""), InstanceState(""), OperationState(""), VolumeState(""), BackupState(""), Code(""), LogLevel(""), NodeState("")}
 }
