@@ -136,7 +136,7 @@ func readTree(t *testing.T) []source {
 }
 
 func lawMainNames(tree []source) (findings []string) {
-	shared := []string{"cloud/context", "cloud/cloudtest", "cloud/shelf", "services/web", "services/web/session", "services/servicetest"}
+	shared := []string{"cloud/context", "cloud/cloudtest", "cloud/shelf", "cloud/wire", "services/web", "services/web/session", "services/servicetest"}
 	for _, s := range tree {
 		if s.dir() == "." || s.isTest() { // a test makes its own registry
 			continue
