@@ -38,12 +38,16 @@ type Recipe struct {
 	Files    map[string]File `yaml:"files" json:"files"`                 // written after the packages are installed
 	Empty    []string        `yaml:"empty" json:"empty"`                 // directories that keep their sub-directories but no file
 	Remove   []string        `yaml:"remove" json:"remove"`               // patterns of what goes in the end
+	Script   string          `yaml:"script" json:"script,omitempty"`     // run by sh as root within the image, behind packages and files
 	SpaceMB  uint64          `yaml:"space_mb" json:"-"`                  // free disk that building it needs
+	Image    *Image          `yaml:"image" json:"image,omitempty"`       // what is made of the layers; none: nothing beside them
 }
 
-// File is one file that a recipe writes.
+// File is one file that a recipe writes: a text, or bytes of this machine.
 type File struct {
 	Text       string `yaml:"text" json:"text"`
+	From       string `yaml:"from" json:"-"`          // file or directory of this machine, seen from where the recipe lies
+	Sum        string `yaml:"-" json:"sum,omitempty"` // SHA-256 of what From holds, hexadecimal
 	Executable bool   `yaml:"executable" json:"executable,omitempty"`
 }
 
@@ -107,7 +111,8 @@ func (r Recipe) With(packages []string) Recipe {
 	return r
 }
 
-// Chain returns r and all it inherits from, lowest first.
+// Chain returns r and all it inherits from, lowest first. A recipe that says
+// nothing of what is emptied and removed does that as the one below.
 func Chain(r Recipe) ([]Recipe, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -125,14 +130,32 @@ func Chain(r Recipe) ([]Recipe, error) {
 		r = below
 	}
 	slices.Reverse(chain)
-	return chain, nil
+	whole := chain[:1:1]
+	for _, r := range chain[1:] {
+		whole = Upon(whole, r)
+	}
+	return whole, nil
+}
+
+// Upon puts r on top of a chain.
+func Upon(chain []Recipe, r Recipe) []Recipe {
+	if top := chain[len(chain)-1]; r.Empty == nil && r.Remove == nil {
+		r.Empty, r.Remove = top.Empty, top.Remove
+	}
+	r.Inherits = chain[len(chain)-1].Name
+	return append(chain, r)
+}
+
+// Adds reports whether r changes anything of the layer below it.
+func (r Recipe) Adds() bool {
+	return r.Inherits == "" || len(r.Packages)+len(r.Dirs)+len(r.Files)+len(r.Script) > 0
 }
 
 // Digest names what r makes of the layer below it (its digest, or "") for a
 // suite and an architecture. It does not depend on the order of packages nor
 // on what the recipe is called.
 func (r Recipe) Digest(below, suite, arch string) string {
-	r.Name, r.Title, r.Inherits = "", "", ""
+	r.Name, r.Title, r.Inherits, r.Image = "", "", "", nil
 	r.Packages = slices.Compact(slices.Sorted(slices.Values(r.Packages)))
 	b, err := json.Marshal(struct {
 		Below, Suite, Arch string
@@ -157,6 +180,14 @@ func (r Recipe) check() error {
 		if !packageName.MatchString(p) || strings.HasSuffix(p, "+") && !strings.HasSuffix(p, "++") {
 			return fmt.Errorf("packages: %q is not the name of a Debian package", p)
 		}
+	}
+	for name, f := range r.Files {
+		if f.Text != "" && f.From != "" {
+			return fmt.Errorf("files: %s has both a text and a file to take", name)
+		}
+	}
+	if err := r.Image.check(); err != nil {
+		return fmt.Errorf("image: %w", err)
 	}
 	paths := map[string][]string{"exclude": r.Exclude, "include": r.Include, "directories": r.Dirs, "empty": r.Empty, "remove": r.Remove}
 	for name := range r.Files {

@@ -1,6 +1,8 @@
 package rootfs
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,10 +26,10 @@ func (j Job) finish() error {
 		return err
 	}
 	defer root.Close()
-	steps := []func(*os.Root, recipe.Recipe) error{writeFiles, writeExcludes, removeExcluded, emptyDirs, removePatterns}
+	steps := []func(*os.Root, recipe.Recipe) error{writeExcludes, removeExcluded, emptyDirs, removePatterns}
 	if j.Recipe.Inherits == "" {
-		steps = append(steps, func(r *os.Root, _ recipe.Recipe) error {
-			return write(r, "etc/apt/sources.list", strings.Join(j.Sources, "\n")+"\n", 0o644)
+		steps = append(steps, writeFiles, func(r *os.Root, _ recipe.Recipe) error {
+			return write(r, "etc/apt/sources.list", []byte(strings.Join(j.Sources, "\n")+"\n"), 0o644)
 		})
 	}
 	for _, step := range steps {
@@ -52,14 +54,24 @@ func writeFiles(root *os.Root, r recipe.Recipe) error {
 		if f.Executable {
 			mode = 0o755
 		}
-		if err := write(root, name[1:], f.Text, mode); err != nil {
+		text := []byte(f.Text)
+		if f.From != "" {
+			var err error
+			if text, err = os.ReadFile(f.From); err != nil {
+				return err
+			}
+			if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != f.Sum {
+				return fmt.Errorf("%s was changed while the image was built, or since its recipe was read", f.From)
+			}
+		}
+		if err := write(root, name[1:], text, mode); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func write(root *os.Root, name, text string, mode fs.FileMode) error {
+func write(root *os.Root, name string, text []byte, mode fs.FileMode) error {
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
@@ -67,7 +79,7 @@ func write(root *os.Root, name, text string, mode fs.FileMode) error {
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := root.WriteFile(name, []byte(text), mode); err != nil {
+	if err := root.WriteFile(name, text, mode); err != nil {
 		return err
 	}
 	return root.Chmod(name, mode)
@@ -85,7 +97,7 @@ func writeExcludes(root *os.Root, r recipe.Recipe) error {
 	for _, p := range r.Include {
 		fmt.Fprintf(&b, "path-include=%s\n", p)
 	}
-	return write(root, "etc/dpkg/dpkg.cfg.d/nutshell", b.String(), 0o644)
+	return write(root, "etc/dpkg/dpkg.cfg.d/nutshell", []byte(b.String()), 0o644)
 }
 
 // removeExcluded does after the fact what dpkg's path-exclude does, for

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -58,6 +59,30 @@ func Tools() error {
 func missing(program, pkg string) error {
 	return &api.Error{Code: api.CodeUnavailable, Op: "build image", Message: program + " is not installed",
 		Hint: "apt-get install " + pkg}
+}
+
+// scriptFailed is what install.sh says when a recipe's script fails.
+const scriptFailed = "nutshell: the script of the recipe failed"
+
+// stage puts the recipe's files and script to where install.sh takes them from:
+// it unpacks them within the image, where links of Debian's mean what they say.
+func (j Job) stage() error {
+	files := filepath.Join(j.Work, "files")
+	if err := os.Mkdir(files, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(files)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := writeFiles(root, j.Recipe); err != nil {
+		return err
+	}
+	if j.Recipe.Script == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(j.Work, "script"), []byte(j.Recipe.Script), 0o600)
 }
 
 // bootstrapper is mmdebstrap where there is one: it takes a third of the time.
@@ -114,6 +139,9 @@ func Install(ctx context.Context, j Job, lowers []string, progress Progress) err
 	if err := os.WriteFile(conf, []byte(strings.Join(j.Options, "\n")+"\n"), 0o644); err != nil {
 		return err
 	}
+	if err := j.stage(); err != nil {
+		return fmt.Errorf("files of image %s: %w", j.Recipe.Name, err)
+	}
 	script, err := scripts.ReadFile("install.sh")
 	if err != nil {
 		return err
@@ -124,7 +152,7 @@ func Install(ctx context.Context, j Job, lowers []string, progress Progress) err
 	}
 	progress("fetching package lists", 0)
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--", "sh", "-c", string(script), "install",
-		strings.Join(order, ":"), j.Dir, filepath.Join(j.Work, "work"), filepath.Join(j.Work, "root"), j.Debs, j.Lists, conf}
+		strings.Join(order, ":"), j.Dir, filepath.Join(j.Work, "work"), filepath.Join(j.Work, "root"), j.Debs, j.Lists, j.Work}
 	status := &aptStatus{report: progress}
 	if err := run(ctx, j.Log, nil, status, "unshare", append(args, j.Recipe.Packages...)...); err != nil {
 		return j.failed(ctx, err)
@@ -189,6 +217,10 @@ func (j Job) failed(ctx context.Context, err error) error {
 	}
 	tail := tailOf(j.Log, 64<<10)
 	e := &api.Error{Code: api.CodeUnavailable, Op: "build image", Object: j.Recipe.Name, Err: err, LogTail: lastLines(tail, 15)}
+	if errors.Is(err, errSilent) {
+		e.Message, e.Hint = err.Error(), "the mirror, or a package's script, has stopped; the whole log is in "+j.Log.Name()
+		return e
+	}
 	var said []string
 	for line := range strings.Lines(tail) {
 		if after, ok := strings.CutPrefix(strings.TrimSpace(line), "E: "); ok && !strings.HasPrefix(after, "apt-get ") {
@@ -200,6 +232,8 @@ func (j Job) failed(ctx context.Context, err error) error {
 		e.Message = strings.Join(said, "; ")
 	}
 	switch {
+	case strings.Contains(tail, scriptFailed):
+		e.Code, e.Message, e.Hint = api.CodeInvalid, "its script failed", "the script's last words are below; the whole log is in "+j.Log.Name()
 	case strings.Contains(tail, "No space left on device"), strings.Contains(tail, "enough free space"):
 		e.Code, e.Hint = api.CodeNoSpace, "free some disk space and try again"
 	case strings.Contains(tail, "Unable to locate package"), strings.Contains(tail, "has no installation candidate"):

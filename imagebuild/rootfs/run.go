@@ -18,13 +18,24 @@ import (
 // watcher gets each line that a program prints.
 type watcher interface{ line(string) }
 
+// maxSilence is how long a program may say nothing. A mirror that stops is given
+// up by apt long before; this is for what apt does not watch.
+const maxSilence = 15 * time.Minute
+
+var errSilent = errors.New("nothing was heard for a quarter of an hour")
+
 // run runs a program to its end. What it prints goes to log and, line by
 // line, to text; what it writes to file descriptor 3 goes to status. When ctx
-// ends, or this process dies, the program and all it started are killed.
+// ends, it says nothing for too long, or this process dies, the program and all
+// it started are killed.
 func run(ctx context.Context, log *os.File, text, status watcher, program string, args ...string) error {
 	// The death signal follows the thread that forked, not the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(maxSilence, func() { cancel(errSilent) })
+	defer silence.Stop()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -51,20 +62,25 @@ func run(ctx context.Context, log *os.File, text, status watcher, program string
 		return err
 	}
 	var readers sync.WaitGroup
-	readers.Go(func() { follow(io.TeeReader(out, log), text) })
-	readers.Go(func() { follow(st, status) })
+	heard := func() { silence.Reset(maxSilence) }
+	readers.Go(func() { follow(io.TeeReader(out, log), text, heard) })
+	readers.Go(func() { follow(st, status, heard) })
 	err = cmd.Wait()
 	// A child that escaped both kill and namespace could hold the pipes open.
 	late := time.AfterFunc(5*time.Second, func() { out.Close(); st.Close() })
 	readers.Wait()
 	late.Stop()
+	if errors.Is(context.Cause(ctx), errSilent) {
+		return errSilent
+	}
 	return err
 }
 
-func follow(r io.Reader, w watcher) {
+func follow(r io.Reader, w watcher, heard func()) {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
+		heard()
 		if w != nil {
 			w.line(s.Text())
 		}

@@ -78,14 +78,15 @@ func parseTargets(out string) []mirror {
 // hostOptions are the apt settings without which packages may not be
 // reachable from here.
 func hostOptions(ctx context.Context) []string {
+	// A mirror that stops half-way is given up after half a minute, twice.
+	options := []string{`Acquire::http::Timeout "30";`, `Acquire::https::Timeout "30";`, `Acquire::Retries "1";`}
 	out, err := exec.CommandContext(ctx, "apt-config", "dump").Output()
 	if err != nil {
-		return nil // no apt settings, so nothing to pass on
+		return options // no apt settings, so nothing to pass on
 	}
-	var options []string
 	for line := range strings.Lines(string(out)) {
 		for _, key := range []string{"Acquire::http::Proxy ", "Acquire::https::Proxy ", "Acquire::http::Proxy::", "Acquire::https::Proxy::",
-			"Acquire::Check-Valid-Until ", "Acquire::Check-Date ", "Acquire::Retries ", "Acquire::ForceIPv4 "} {
+			"Acquire::Check-Valid-Until ", "Acquire::Check-Date ", "Acquire::Retries ", "Acquire::http::Timeout ", "Acquire::https::Timeout ", "Acquire::ForceIPv4 "} {
 			if strings.HasPrefix(line, key) {
 				options = append(options, strings.TrimSpace(line))
 			}
