@@ -92,7 +92,8 @@ type Instance struct {
 	Service     int64         `json:"service"` // 0: the application's manager
 	Cloud       string        `json:"cloud"`
 	Address     string        `json:"address"` // IP, empty until the cloud tells
-	Parts       []string      `json:"parts"`   // what it holds, or is becoming
+	Node        string        `json:"node,omitempty" doc:"name of the node it runs on, where its cloud has nodes"`
+	Parts       []string      `json:"parts"` // what it holds, or is becoming
 	State       InstanceState `json:"state"`
 	Reason      string        `json:"reason,omitempty"`
 	Created     time.Time     `json:"created"`

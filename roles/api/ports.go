@@ -8,6 +8,8 @@ const (
 	DirectorPort = 5555
 	AgentPort    = 5556
 	ManagerPort  = 5557
+	NodePort     = 5558
+	FindPort     = 5555 // UDP: where a director answers nodes that look for one
 )
 
 // RealPort is the port number to use at an instance's address for a port of a

@@ -233,6 +233,6 @@ func (d *Director) events(ctx context.Context, in *struct {
 	ctx, end := context.WithCancel(ctx)
 	context.AfterFunc(d.waits, end)
 	return &httpapi.Events{After: after, Changed: d.store.Changed, Stop: ctx.Done(), Next: func(ctx context.Context, after int64) ([]api.Event, error) {
-		return d.store.Events(ctx, p.ID, in.All && p.Admin, after, 500)
+		return d.store.EventsFor(ctx, p.ID, p.Admin, in.All && p.Admin, after, 500)
 	}}, nil
 }

@@ -63,8 +63,13 @@ func (t *Tx) Tell(ctx context.Context, application, service int64) error {
 // Events lists what a user may see after an id, oldest first. all adds what is
 // of everybody; what one user alone is told is left out.
 func (v View) Events(ctx context.Context, user int64, all bool, after int64, limit int) ([]api.Event, error) {
+	return v.EventsFor(ctx, user, all, all, after, limit)
+}
+
+// EventsFor is Events that also tells an administrator what is nobody's: nodes.
+func (v View) EventsFor(ctx context.Context, user int64, admin, all bool, after int64, limit int) ([]api.Event, error) {
 	rows, err := v.q.QueryContext(ctx, `SELECT id, time, type, application, service, object, data FROM event
-		WHERE id > ?2 AND (owner = ?1 OR (NOT personal AND (?3 OR `+visible+`))) ORDER BY id LIMIT ?4`, user, after, all, limit)
+		WHERE id > ?2 AND (owner = ?1 OR (NOT personal AND (?3 OR (?5 AND owner = 0) OR `+visible+`))) ORDER BY id LIMIT ?4`, user, after, all, limit, admin)
 	list, err := scanAll(rows, err, func(r *sql.Rows) (api.Event, error) {
 		var e api.Event
 		var at int64

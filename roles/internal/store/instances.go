@@ -14,15 +14,19 @@ import (
 type Instance struct {
 	api.Instance
 	CloudID string
+	Machine string // id of the node that it runs on, whose name is in Node
 }
 
-const instanceColumns = `id, application, service, cloud, cloud_id, address, parts, state, reason, created, weights`
+const instanceColumns = `id, application, service, cloud, cloud_id, address, parts, state, reason, created, weights, machine`
+
+// nodeName is the name of an instance's node, or its id once that is gone.
+const nodeName = `CASE machine WHEN '' THEN '' ELSE coalesce((SELECT name FROM node WHERE node.id = machine), machine) END`
 
 func scanInstance(r *sql.Rows) (Instance, error) {
 	var i Instance
 	var created int64
 	var parts, weights string
-	err := r.Scan(&i.ID, &i.Application, &i.Service, &i.Cloud, &i.CloudID, &i.Address, &parts, &i.State, &i.Reason, &created, &weights)
+	err := r.Scan(&i.ID, &i.Application, &i.Service, &i.Cloud, &i.CloudID, &i.Address, &parts, &i.State, &i.Reason, &created, &weights, &i.Machine, &i.Node)
 	i.Created, i.Parts = timeOf(created), list(parts)
 	if err != nil || weights == "{}" {
 		return i, err
@@ -31,7 +35,7 @@ func scanInstance(r *sql.Rows) (Instance, error) {
 }
 
 func (v View) instances(ctx context.Context, where string, args ...any) ([]Instance, error) {
-	rows, err := v.q.QueryContext(ctx, `SELECT `+instanceColumns+` FROM instance WHERE `+where+` ORDER BY application, service, created, id`, args...)
+	rows, err := v.q.QueryContext(ctx, `SELECT `+instanceColumns+`, `+nodeName+` FROM instance WHERE `+where+` ORDER BY application, service, created, id`, args...)
 	return scanAll(rows, err, scanInstance)
 }
 
@@ -64,8 +68,8 @@ func (v View) Instance(ctx context.Context, id string) (Instance, error) {
 // InsertInstance stores an instance before its cloud is asked for it.
 func (t *Tx) InsertInstance(ctx context.Context, i Instance) (Instance, error) {
 	i.Created = t.now
-	_, err := t.exec(ctx, `INSERT INTO instance (`+instanceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		i.ID, i.Application, i.Service, i.Cloud, i.CloudID, i.Address, text(i.Parts), i.State, i.Reason, micros(i.Created), weightsText(i.Weights))
+	_, err := t.exec(ctx, `INSERT INTO instance (`+instanceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		i.ID, i.Application, i.Service, i.Cloud, i.CloudID, i.Address, text(i.Parts), i.State, i.Reason, micros(i.Created), weightsText(i.Weights), i.Machine)
 	if err != nil {
 		return i, err
 	}
@@ -94,8 +98,8 @@ func (t *Tx) WeighInstance(ctx context.Context, i Instance) error {
 // SaveInstance stores a changed instance, unless it is as before.
 func (t *Tx) SaveInstance(ctx context.Context, i Instance) error {
 	parts := text(i.Parts)
-	n, err := t.exec(ctx, `UPDATE instance SET cloud_id = ?1, address = ?2, parts = ?3, state = ?4, reason = ?5 WHERE id = ?6
-		AND (cloud_id <> ?1 OR address <> ?2 OR parts <> ?3 OR state <> ?4 OR reason <> ?5)`, i.CloudID, i.Address, parts, i.State, i.Reason, i.ID)
+	n, err := t.exec(ctx, `UPDATE instance SET cloud_id = ?1, address = ?2, parts = ?3, state = ?4, reason = ?5, machine = ?7 WHERE id = ?6
+		AND (cloud_id <> ?1 OR address <> ?2 OR parts <> ?3 OR state <> ?4 OR reason <> ?5 OR machine <> ?7)`, i.CloudID, i.Address, parts, i.State, i.Reason, i.ID, i.Machine)
 	if err != nil || n == 0 {
 		return err
 	}
