@@ -453,6 +453,8 @@ export interface components {
             created: string;
             figures?: components["schemas"]["Figures"];
             id: string;
+            /** @description name of the node it runs on, where its cloud has nodes */
+            node?: string;
             parts: string[];
             reason?: string;
             /** Format: int64 */
