@@ -4,7 +4,11 @@ export PATH := $(CURDIR)/dist/go/bin:$(PATH):/usr/local/go/bin
 export CGO_ENABLED := 0
 
 GO      ?= go
-LDFLAGS := -s -w
+# No build id: it would tell the paths that cgo was given, and the same sources give the same bytes.
+LDFLAGS := -s -w -buildid=
+# The binary tells its commit, where git can say it.
+VCS     := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+COMPILE  = $(GO) build -trimpath -buildvcs=$(VCS) -ldflags "$(LDFLAGS)"
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UI_SRC  := $(shell find embedui/src embedui/public -type f 2>/dev/null) $(wildcard embedui/*.json embedui/*.ts embedui/*.js embedui/*.html)
 # Packages outside of ./... because Go skips folders called testdata.
@@ -12,6 +16,23 @@ ALL     := ./... ./testdata/apps/... ./testdata/bench/...
 
 .PHONY: build
 build: deps ui helper binary ## everything in one static file: ./nutshell
+
+.PHONY: build-arm64
+build-arm64: deps ui ## the same for 64-bit ARM (Raspberry Pi): ./nutshell-arm64. HELPER=no: without containers
+	@mkdir -p dist/arm64
+	@if [ "$(HELPER)" = no ]; then rm -f dist/arm64/helper; else .ci/deps arm64 && $(MAKE) -s dist/arm64/helper; fi
+	@echo '{"Replace": {"$(CURDIR)/cloud/lxc/bin/helper": "$(if $(filter no,$(HELPER)),,$(CURDIR)/dist/arm64/helper)"}}' >dist/arm64/overlay.json
+	GOARCH=arm64 $(COMPILE) -overlay dist/arm64/overlay.json -o nutshell-arm64 .
+	@ls -lh nutshell-arm64 | awk '{print "nutshell-arm64: static, " $$5}'
+
+# Linked with Debian's liblxc of that architecture, which is unpacked, not installed.
+dist/arm64/helper: dist/arm64/sysroot/usr/lib $(wildcard cloud/lxc/helper/*.go cloud/lxc/order/*.go) go.mod
+	CC=aarch64-linux-gnu-gcc PKG_CONFIG=true CGO_ENABLED=1 GOARCH=arm64 CGO_CFLAGS="-I$(CURDIR)/dist/arm64/sysroot/usr/include" \
+	CGO_LDFLAGS="-L$(CURDIR)/dist/arm64/sysroot/usr/lib/aarch64-linux-gnu -llxc -Wl,--unresolved-symbols=ignore-in-shared-libs" \
+	$(COMPILE) -o $@ ./cloud/lxc/helper
+
+dist/arm64/sysroot/usr/lib:
+	.ci/sysroot arm64 dist/arm64/sysroot
 
 .PHONY: run
 run: deps-run build dist/dokuwiki.tar.gz ## build, start, deploy DokuWiki; Ctrl-C stops it all
@@ -54,12 +75,12 @@ ui: embedui/dist/index.html ## the web pages, embedded by the next build
 .PHONY: helper
 helper: ## the small cgo program that drives LXC, embedded by the next build
 	@if pkg-config --exists lxc; then \
-	  CGO_ENABLED=1 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o cloud/lxc/bin/helper ./cloud/lxc/helper; \
+	  CGO_ENABLED=1 $(COMPILE) -o cloud/lxc/bin/helper ./cloud/lxc/helper; \
 	else echo "helper: no LXC headers (package lxc-dev), so this binary will have the process cloud only"; fi
 
 .PHONY: binary
 binary: ## ./nutshell from what is built already
-	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o nutshell .
+	$(COMPILE) -o nutshell .
 	@! ldd ./nutshell >/dev/null 2>&1 || { echo "nutshell is not static; see docs/adr/0002" >&2; exit 1; }
 	@ls -lh nutshell | awk '{print "nutshell: static, " $$5}'
 
@@ -86,12 +107,12 @@ deps-test: deps ## install what the tests need
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf nutshell dist cloud/lxc/bin/helper embedui/node_modules
+	rm -rf nutshell nutshell-arm64 dist cloud/lxc/bin/helper embedui/node_modules
 	find embedui/dist -mindepth 1 ! -name placeholder.html -delete
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 embedui/node_modules/.package-lock.json: embedui/package-lock.json
 	cd embedui && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json

@@ -3,6 +3,7 @@ package lxc
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +43,9 @@ func (h *helper) open() (*os.File, error) {
 			h.err = errNoHelper
 			return
 		}
+		if h.err = sameMachine(program); h.err != nil {
+			return
+		}
 		fd, err := unix.MemfdCreate("nutshell-lxc", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 		if err != nil {
 			h.err = fmt.Errorf("file in memory for the lxc helper: %w", err)
@@ -54,6 +59,26 @@ func (h *helper) open() (*os.File, error) {
 		_, h.err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
 	})
 	return h.file, h.err
+}
+
+// sameMachine refuses a helper that was built for another architecture, which
+// a plain `go build` with GOARCH set would embed.
+func sameMachine(program []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil {
+		return fmt.Errorf("the lxc helper in this nutshell is not a program: %w", err)
+	}
+	if want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]; f.Machine != want {
+		return fmt.Errorf("the lxc helper in this nutshell is for %s, not for %s: build it by make build or make build-arm64", f.Machine, runtime.GOARCH)
+	}
+	return nil
+}
+
+// Helper is the embedded program that drives liblxc, to tell what this binary
+// is made of; none where it was built without.
+func Helper() ([]byte, bool) {
+	b, err := binFS.ReadFile("bin/helper")
+	return b, err == nil
 }
 
 func (h *helper) command(ctx context.Context, args ...string) (*exec.Cmd, error) {
