@@ -36,14 +36,15 @@ type Config struct {
 	Log    *slog.Logger // required
 	Suite  string       // Debian's code name; empty: the newest stable one that the mirror offers
 	Mirror string       // of Debian; empty: that of the machine's apt configuration
+	Arch   string       // Debian's name of the architecture; empty: this machine's
 }
 
 // Store keeps layers by digest. It may be used by many at once, and several
 // processes may have the same directory open.
 type Store struct {
-	dir, mirror string
-	log         *slog.Logger
-	builds      flights
+	dir, mirror, arch string
+	log               *slog.Logger
+	builds            flights
 
 	mu    sync.Mutex
 	suite string          // decided at the first build, then kept on disk
@@ -67,10 +68,13 @@ func New(c Config) (*Store, error) {
 	if c.Suite != "" && !suiteName.MatchString(c.Suite) {
 		return nil, fmt.Errorf("imagebuild: %q is not the code name of a Debian suite", c.Suite)
 	}
+	if c.Arch == "" {
+		c.Arch = debianArch()
+	}
 	if err := rootfs.CheckPath(c.Dir); err != nil {
 		return nil, fmt.Errorf("imagebuild: %w", err)
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), mirror: c.Mirror, suite: c.Suite, log: c.Log}
+	s := &Store{dir: filepath.Clean(c.Dir), mirror: c.Mirror, suite: c.Suite, arch: c.Arch, log: c.Log}
 	for _, d := range []string{"layers", "build", "debs", "lists", "logs"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
@@ -84,6 +88,15 @@ func New(c Config) (*Store, error) {
 		s.suite = strings.TrimSpace(string(b))
 	}
 	return s, s.sweep()
+}
+
+// For is the same store for layers of another architecture, by Debian's name of
+// it. Recipes that only unpack are built anywhere; for all others this machine
+// must be able to run the architecture's programs.
+func (s *Store) For(arch string) *Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Store{dir: s.dir, mirror: s.mirror, suite: s.suite, arch: arch, log: s.log, host: s.host}
 }
 
 // sweep removes unfinished builds, unless somebody is building now.
@@ -196,7 +209,7 @@ func (s *Store) Digests(kind string, packages []string) ([]string, error) {
 	digests := make([]string, 0, len(chain))
 	below := ""
 	for _, r := range chain {
-		below = r.Digest(below, suite, debianArch())
+		below = r.Digest(below, suite, s.arch)
 		digests = append(digests, below)
 	}
 	return digests, nil
@@ -234,7 +247,7 @@ func (s *Store) target(ctx context.Context) (suite, arch string, err error) {
 			return "", "", err
 		}
 	}
-	return s.suite, debianArch(), nil
+	return s.suite, s.arch, nil
 }
 
 // archive is called with s.mu held.
@@ -279,16 +292,25 @@ func (s *Store) build(ctx context.Context, r recipe.Recipe, digest, below, suite
 	}
 	defer clean()
 	job.Options = host.Options()
-	if below == "" {
+	if !r.Unpack {
+		if err := rootfs.Runs(s.arch); err != nil {
+			return err
+		}
+	}
+	switch {
+	case r.Unpack:
+		job.Sources, job.Recipe.Packages = host.SourcesOf(ctx, suite, r)
+		err = rootfs.Unpack(ctx, job, progress)
+	case below == "":
 		job.Sources = host.Sources(ctx, suite)
 		err = rootfs.Bootstrap(ctx, job, progress)
-	} else {
+	default:
 		err = rootfs.Install(ctx, job, lowers, progress)
 	}
 	if err != nil {
 		return err
 	}
-	l := Layer{Digest: digest, Below: below, Name: r.Name, Suite: suite, Arch: debianArch(), Packages: r.Packages, Created: began.UTC()}
+	l := Layer{Digest: digest, Below: below, Name: r.Name, Suite: suite, Arch: s.arch, Packages: r.Packages, Created: began.UTC()}
 	if err := s.keep(&l, job.Dir); err != nil {
 		return err
 	}
@@ -302,8 +324,12 @@ func (s *Store) job(r recipe.Recipe, digest, suite string) (rootfs.Job, func(), 
 	if err != nil {
 		return rootfs.Job{}, nil, err
 	}
-	j := rootfs.Job{Recipe: r, Suite: suite, Dir: filepath.Join(dir, "layer", "rootfs"), Work: filepath.Join(dir, "work"),
-		Debs: s.path("debs", suite), Lists: s.path("lists", suite)}
+	lists := suite
+	if s.arch != debianArch() {
+		lists += "-" + s.arch
+	}
+	j := rootfs.Job{Recipe: r, Suite: suite, Arch: s.arch, Dir: filepath.Join(dir, "layer", "rootfs"), Work: filepath.Join(dir, "work"),
+		Debs: s.path("debs", suite), Lists: s.path("lists", lists)}
 	for _, d := range []string{j.Dir, j.Work, filepath.Join(j.Debs, "partial"), filepath.Join(j.Lists, "partial")} {
 		err = errors.Join(err, os.MkdirAll(d, 0o755))
 	}

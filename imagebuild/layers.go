@@ -121,7 +121,7 @@ func installed(dir string) (map[string]string, error) {
 				field[key] = strings.TrimSpace(value)
 			}
 		}
-		if strings.HasSuffix(field["Status"], " installed") {
+		if state := field["Status"]; strings.HasSuffix(state, " installed") || strings.HasSuffix(state, " unpacked") {
 			packages[field["Package"]] = field["Version"]
 		}
 	}

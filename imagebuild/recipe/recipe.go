@@ -41,6 +41,10 @@ type Recipe struct {
 	Script   string          `yaml:"script" json:"script,omitempty"`     // run by sh as root within the image, behind packages and files
 	SpaceMB  uint64          `yaml:"space_mb" json:"-"`                  // free disk that building it needs
 	Image    *Image          `yaml:"image" json:"image,omitempty"`       // what is made of the layers; none: nothing beside them
+
+	Unpack     bool     `yaml:"unpack" json:"unpack,omitempty"`         // packages are unpacked and no script of theirs runs: works for any architecture; lowest layer only
+	Components []string `yaml:"components" json:"components,omitempty"` // of Debian's archive beside main; with unpack only
+	Backports  []string `yaml:"backports" json:"backports,omitempty"`   // packages of the list that come from the suite's backports where the mirror has them; with unpack only
 }
 
 // File is one file that a recipe writes: a text, or bytes of this machine.
@@ -172,9 +176,24 @@ func (r Recipe) Digest(below, suite, arch string) string {
 // "name-" (which removes) out of apt's command line.
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$`)
 
+var componentName = regexp.MustCompile(`^[a-z][a-z-]*$`)
+
 func (r Recipe) check() error {
 	if r.Name == "" {
 		return errors.New("name is missing")
+	}
+	if (len(r.Components) > 0 || len(r.Backports) > 0) && !r.Unpack || r.Unpack && (r.Inherits != "" || r.Script != "") {
+		return errors.New("unpack: is for a lowest layer without a script, and components and backports go with it")
+	}
+	for _, c := range r.Components {
+		if !componentName.MatchString(c) {
+			return fmt.Errorf("components: %q is not one of Debian's archive", c)
+		}
+	}
+	for _, p := range r.Backports {
+		if !slices.Contains(r.Packages, p) {
+			return fmt.Errorf("backports: %q is not among the packages", p)
+		}
 	}
 	for _, p := range r.Packages {
 		if !packageName.MatchString(p) || strings.HasSuffix(p, "+") && !strings.HasSuffix(p, "++") {

@@ -32,6 +32,10 @@ func TestParseRefuses(t *testing.T) {
 		{"relative-path", "name: a\ndirectories: [etc]\n", "not a clean absolute path"},
 		{"whole-image", "name: a\nempty: [/]\n", "not a clean absolute path"},
 		{"two-documents", "name: a\n---\nname: b\n", "more than one document"},
+		{"component-without-unpack", "name: a\ncomponents: [non-free-firmware]\n", "go with it"},
+		{"unpack-above-another", "name: a\ninherits: base\nunpack: true\n", "lowest layer"},
+		{"strange-component", "name: a\nunpack: true\ncomponents: ['main b']\n", "not one of"},
+		{"backport-of-nothing", "name: a\nunpack: true\nbackports: [x1]\n", "not among"},
 		{"empty", "", "EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -28,7 +28,10 @@ func (j Job) finish() error {
 	defer root.Close()
 	steps := []func(*os.Root, recipe.Recipe) error{writeExcludes, removeExcluded, emptyDirs, removePatterns}
 	if j.Recipe.Inherits == "" {
-		steps = append(steps, writeFiles, func(r *os.Root, _ recipe.Recipe) error {
+		steps = append(steps, writeFiles)
+	}
+	if j.Recipe.Inherits == "" && !j.Recipe.Unpack {
+		steps = append(steps, func(r *os.Root, _ recipe.Recipe) error {
 			return write(r, "etc/apt/sources.list", []byte(strings.Join(j.Sources, "\n")+"\n"), 0o644)
 		})
 	}

@@ -30,6 +30,7 @@ type Progress func(step string, fraction float64)
 type Job struct {
 	Recipe  recipe.Recipe
 	Suite   string   // trixie, bookworm
+	Arch    string   // Debian's name: amd64, arm64
 	Sources []string // lines of sources.list, the main archive first
 	Options []string // apt.conf lines for this machine, not kept in the image
 	Dir     string   // exists and is empty; the result, owned and written by this package
@@ -104,7 +105,7 @@ func Bootstrap(ctx context.Context, j Job, progress Progress) error {
 	var args []string
 	var watch watcher
 	if filepath.Base(program) == "mmdebstrap" {
-		args, watch = j.mmdebstrap(), &aptText{report: progress}
+		args, watch = j.mmdebstrap("apt"), &aptText{report: progress}
 	} else {
 		args, watch = j.debootstrap(), &debootstrapText{report: progress}
 	}
@@ -161,8 +162,8 @@ func Install(ctx context.Context, j Job, lowers []string, progress Progress) err
 	return j.finish()
 }
 
-func (j Job) mmdebstrap() []string {
-	args := []string{"--verbose", "--mode=root", "--variant=apt", "--format=directory", "--include=" + strings.Join(j.Recipe.Packages, ","),
+func (j Job) mmdebstrap(variant string) []string {
+	args := []string{"--verbose", "--mode=root", "--variant=" + variant, "--format=directory", "--architectures=" + j.Arch, "--include=" + strings.Join(j.Recipe.Packages, ","),
 		"--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"", "--dpkgopt=force-unsafe-io",
 		"--skip=essential/unlink", "--skip=cleanup/apt/lists",
 		"--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives && find " + quote(j.Debs) + " -name '*.deb' -exec ln -t \"$1\"/var/cache/apt/archives {} +",
@@ -187,7 +188,7 @@ func (j Job) debootstrap() []string {
 			mirror = field
 		}
 	}
-	return []string{"--variant=minbase", "--cache-dir=" + j.Debs, "--include=" + strings.Join(j.Recipe.Packages, ","), j.Suite, j.Dir, mirror}
+	return []string{"--variant=minbase", "--arch=" + j.Arch, "--cache-dir=" + j.Debs, "--include=" + strings.Join(j.Recipe.Packages, ","), j.Suite, j.Dir, mirror}
 }
 
 // keepLists moves apt's lists to the cache, so that the next layer does not
