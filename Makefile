@@ -84,6 +84,15 @@ binary: ## ./nutshell from what is built already
 	@! ldd ./nutshell >/dev/null 2>&1 || { echo "nutshell is not static; see docs/adr/0002" >&2; exit 1; }
 	@ls -lh nutshell | awk '{print "nutshell: static, " $$5}'
 
+.PHONY: sbom
+sbom: build ## the bill of materials: dist/nutshell.cdx.json
+	@mkdir -p dist
+	./nutshell sbom >dist/nutshell.cdx.json
+
+.PHONY: reproducible
+reproducible: deps ## build twice, in two directories with two caches: the same bytes? ARM64=yes: that binary, too
+	.ci/reproducible $(if $(ARM64),arm64)
+
 PREFIX ?= /usr/local
 .PHONY: install
 install: build ## copy it to $(PREFIX)/bin, with ConPaaS's command names as links

@@ -25,7 +25,7 @@ func main() { os.Exit(run(os.Args)) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p := &roles.Program{UI: embedui.FS(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	p := &roles.Program{UI: embedui.FS(), Helper: lxc.Helper, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 
 	p.Clouds.Register("lxc", lxc.New)         // containers of this machine; root
 	p.Clouds.Register("process", process.New) // process groups of this machine; anybody

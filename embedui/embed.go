@@ -11,6 +11,12 @@ import (
 //go:embed all:dist
 var dist embed.FS
 
+//go:embed package-lock.json
+var lock []byte
+
+// Lock is npm's list of what the pages are built of and with.
+func Lock() []byte { return lock }
+
 // FS is the web interface, with index.html at its top. Where the binary was
 // compiled without the built pages, index.html is a page that says how to
 // build them.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,6 +16,7 @@ import (
 	"nutshell/cloud"
 	"nutshell/roles/api"
 	"nutshell/roles/client"
+	"nutshell/roles/internal/build"
 	"nutshell/services"
 )
 
@@ -25,6 +25,7 @@ type Program struct {
 	Clouds         cloud.Registry
 	Services       services.Registry
 	UI             fs.FS
+	Helper         func() ([]byte, bool) // the embedded program that drives containers, for those who ask what is in here; may be nil
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
@@ -35,7 +36,7 @@ type Program struct {
 func (p *Program) Main(ctx context.Context, args []string) int {
 	role, rest, err := roleOf(args)
 	if err == nil && role == "" {
-		return client.Main(ctx, args, client.Options{Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Version: programVersion(), Kinds: p.kinds(),
+		return client.Main(ctx, args, client.Options{Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Version: build.Version(), Facts: p.printFacts, Kinds: p.kinds(),
 			Commands: p.commands(), Flags: []cli.Flag{&cli.StringFlag{Name: "role", Usage: "be `ROLE`: " + strings.Join(roleNames(), ", ") + " (first argument)"}}})
 	}
 	if err == nil {
@@ -108,7 +109,7 @@ func (p *Program) role(ctx context.Context, role string, args []string) error {
 
 // commands are those beside the client's: what runs or looks after this machine.
 func (p *Program) commands() []*cli.Command {
-	return []*cli.Command{p.upCommand(), p.joinCommand(), p.configCommand(), p.imageCommand()}
+	return []*cli.Command{p.upCommand(), p.joinCommand(), p.configCommand(), p.imageCommand(), p.versionCommand(), p.billCommand()}
 }
 
 func exitOf(err error) int {
@@ -116,19 +117,4 @@ func exitOf(err error) int {
 		return e.ExitCode()
 	}
 	return max(api.CodeOf(err).Exit(), 1)
-}
-
-// programVersion is the module's version, or the revision it was built from.
-func programVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	version := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (version == "" || version == "(devel)") {
-			version = "devel-" + s.Value[:min(len(s.Value), 12)]
-		}
-	}
-	return version
 }

@@ -26,8 +26,9 @@ type Options struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
-	Version        string     // of this binary
-	Kinds          []api.Kind // known without a director, for help and completion
+	Version        string                    // of this binary
+	Facts          func(format string) error // prints what this binary is, for --version -o json; may be nil
+	Kinds          []api.Kind                // known without a director, for help and completion
 
 	// What the program nutshell has beside the client: commands and flags of
 	// the roles, and what to do without a command (nil: help).
@@ -145,6 +146,8 @@ func (c *Client) app(program string) (*cli.App, error) {
 	before := app.Action
 	app.Action = func(x *cli.Context) error {
 		switch {
+		case c.g.version && c.g.output != "table" && c.o.Facts != nil:
+			return c.o.Facts(c.g.output)
 		case c.g.version:
 			_, err := fmt.Fprintln(c.o.Stdout, program, c.o.Version)
 			return err
