@@ -26,7 +26,9 @@ type Sim struct {
 	Boot func(ctx context.Context, s cloud.Spec, address string)
 	// Address gives the n-th instance its address; nil: 127.250.x.y.
 	Address func(n int) string
-	Disk    int64 // most bytes that all volumes may have together; 0: no limit
+	// Public gives instances with public ports their address outside; nil: none.
+	Public func(s cloud.Spec) string
+	Disk   int64 // most bytes that all volumes may have together; 0: no limit
 	// Media is where volumes appear, each at INSTANCE/NAME; empty: they are
 	// known, and hold nothing.
 	Media string
@@ -106,6 +108,9 @@ func (s *Sim) launch(spec cloud.Spec) (cloud.Instance, error) {
 			ID: spec.Name, Name: spec.Name, Group: spec.Group, Address: address,
 			Created: time.Now().UTC().Truncate(time.Second), Tags: maps.Clone(spec.Tags),
 		}}
+		if s.Public != nil && len(spec.Public) > 0 {
+			g.inst.Public = s.Public(spec)
+		}
 		if s.guest == nil {
 			s.guest = map[string]*guest{}
 		}
@@ -191,6 +196,13 @@ func (s *Sim) Check(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Broken
+}
+
+// Move gives an instance another address outside. Call it within Set.
+func (s *Sim) Move(name, public string) {
+	if g := s.guest[name]; g != nil {
+		g.inst.Public = public
+	}
 }
 
 // Kill ends what runs in the instance, as a crash does.

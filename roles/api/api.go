@@ -92,6 +92,7 @@ type Instance struct {
 	Service     int64         `json:"service"` // 0: the application's manager
 	Cloud       string        `json:"cloud"`
 	Address     string        `json:"address"` // IP, empty until the cloud tells
+	Public      string        `json:"public,omitempty" doc:"IP by which people outside of the cloud reach its public ports; none: address"`
 	Node        string        `json:"node,omitempty" doc:"name of the node it runs on, where its cloud has nodes"`
 	Parts       []string      `json:"parts"` // what it holds, or is becoming
 	State       InstanceState `json:"state"`

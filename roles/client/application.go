@@ -135,15 +135,15 @@ func applicationInfo(r *call, a api.Application) error {
 		}
 		fmt.Fprintln(w)
 		services := &table{columns: []string{"sid", "type", "name", "status", "version", "urls"}, none: "No existing services."}
-		nodes := nodesTable()
+		var nodes []api.Instance
 		for _, s := range a.Services {
 			services.add(strconv.FormatInt(s.ID, 10), s.Kind, s.Name, string(s.State), orDash(s.Serving), orDash(strings.Join(s.URLs, " ")))
-			addNodes(nodes, s.Instances)
+			nodes = append(nodes, s.Instances...)
 		}
 		services.write(w)
 		if len(a.Services) > 0 {
 			fmt.Fprintln(w)
-			nodes.write(w)
+			nodesTable(nodes).write(w)
 		}
 	})
 }

@@ -79,14 +79,22 @@ func (c *Client) scaleVerbs(kind *api.Kind) []*cli.Command {
 	}
 }
 
-func nodesTable() *table {
-	return &table{columns: []string{"aid", "sid", "role", "ip", "agent_id", "cloud"}, id: 4, none: "No existing nodes."}
-}
-
-func addNodes(t *table, instances []api.Instance) {
-	for _, i := range instances {
-		t.add(strconv.FormatInt(i.Application, 10), strconv.FormatInt(i.Service, 10), orDash(strings.Join(i.Parts, ",")), orDash(i.Address), i.ID, orDash(i.Cloud))
+// nodesTable has ConPaaS's columns, and addresses outside of the cloud where
+// there are any.
+func nodesTable(instances []api.Instance) *table {
+	t := &table{columns: []string{"aid", "sid", "role", "ip", "agent_id", "cloud"}, id: 4, none: "No existing nodes."}
+	public := slices.ContainsFunc(instances, func(i api.Instance) bool { return i.Public != "" })
+	if public {
+		t.columns = append(t.columns, "public_ip")
 	}
+	for _, i := range instances {
+		row := []string{strconv.FormatInt(i.Application, 10), strconv.FormatInt(i.Service, 10), orDash(strings.Join(i.Parts, ",")), orDash(i.Address), i.ID, orDash(i.Cloud)}
+		if public {
+			row = append(row, orDash(i.Public))
+		}
+		t.add(row...)
+	}
+	return t
 }
 
 func listNodes(r *call, _ api.Application, s api.Service) error {
@@ -94,9 +102,7 @@ func listNodes(r *call, _ api.Application, s api.Service) error {
 	if err := r.get(servicePath(s)+"/instances", &all); err != nil {
 		return err
 	}
-	t := nodesTable()
-	addNodes(t, all)
-	return r.show(all, t)
+	return r.show(all, nodesTable(all))
 }
 
 // addOrRemove reads the options of add-nodes and remove-nodes: counts that

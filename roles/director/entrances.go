@@ -10,6 +10,7 @@ import (
 	"nutshell/roles/api"
 	"nutshell/roles/director/edge"
 	"nutshell/roles/internal/store"
+	"nutshell/services"
 )
 
 // proxies are a service's instances that people may ask.
@@ -46,6 +47,23 @@ func (d *Director) entrances(kind string) []entrance {
 		for _, port := range p.Ports {
 			if port.Public && strings.HasPrefix(strings.ToUpper(port.Use), "HTTP") && !strings.HasPrefix(strings.ToUpper(port.Use), "HTTPS") {
 				list = append(list, entrance{p.Name, port.Number})
+			}
+		}
+	}
+	return list
+}
+
+// publicPorts are those of an instance that people outside of its cloud shall
+// reach: of the parts it holds, or of all while nobody knows which.
+func publicPorts(k services.Kind, parts []string) []int {
+	var list []int
+	for _, p := range k.Parts {
+		if len(parts) > 0 && !slices.Contains(parts, p.Name) {
+			continue
+		}
+		for _, port := range p.Ports {
+			if port.Public && !slices.Contains(list, port.Number) {
+				list = append(list, port.Number)
 			}
 		}
 	}

@@ -138,6 +138,10 @@ func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cl
 			if err := t.SaveInstance(ctx, row); err != nil {
 				return err
 			}
+			row.Public = got[i].Public
+			if err := t.PublishInstance(ctx, row); err != nil {
+				return err
+			}
 			if err := attached(ctx, t, row.ID, mounts[row.ID]); err != nil {
 				return err
 			}
@@ -218,7 +222,7 @@ func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell pr
 		if err != nil {
 			return s, err
 		}
-		kind, packages = k.Name, k.Packages
+		kind, packages, s.Public = k.Name, k.Packages, publicPorts(k, r.Parts)
 		if k.ExtraPackages != nil {
 			if extra, err = k.ExtraPackages(row.Settings); err != nil {
 				return s, err

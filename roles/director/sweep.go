@@ -68,12 +68,16 @@ func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instanc
 			d.c.Log.Warn("stray instances not ended", "cloud", p.name, "error", err)
 		}
 	}
-	var leave, lost, again []store.Instance
+	var leave, lost, again, shown []store.Instance
 	for _, r := range rows {
 		if r.Cloud != p.name {
 			continue
 		}
 		i := slices.IndexFunc(got, func(c cloud.Instance) bool { return c.Name == r.ID })
+		if i >= 0 && got[i].Public != r.Public {
+			r.Public = got[i].Public
+			shown = append(shown, r)
+		}
 		switch d.verdict(r, apps, services, i >= 0, i >= 0 && got[i].Running, now) {
 		case fateEnd:
 			leave = append(leave, r)
@@ -94,10 +98,15 @@ func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instanc
 			d.c.Log.Warn("stopped instances not started again", "cloud", p.name, "error", err)
 		}
 	}
-	if len(lost) == 0 {
+	if len(lost)+len(shown) == 0 {
 		return nil
 	}
 	return d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		for _, r := range shown {
+			if err := t.PublishInstance(ctx, r); err != nil {
+				return err
+			}
+		}
 		for _, r := range lost {
 			r.State, r.Reason = api.InstanceLost, "its cloud does not have it any more"
 			t.Bump(r.Application)

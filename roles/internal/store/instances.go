@@ -17,7 +17,7 @@ type Instance struct {
 	Machine string // id of the node that it runs on, whose name is in Node
 }
 
-const instanceColumns = `id, application, service, cloud, cloud_id, address, parts, state, reason, created, weights, machine`
+const instanceColumns = `id, application, service, cloud, cloud_id, address, parts, state, reason, created, weights, machine, public`
 
 // nodeName is the name of an instance's node, or its id once that is gone.
 const nodeName = `CASE machine WHEN '' THEN '' ELSE coalesce((SELECT name FROM node WHERE node.id = machine), machine) END`
@@ -26,7 +26,7 @@ func scanInstance(r *sql.Rows) (Instance, error) {
 	var i Instance
 	var created int64
 	var parts, weights string
-	err := r.Scan(&i.ID, &i.Application, &i.Service, &i.Cloud, &i.CloudID, &i.Address, &parts, &i.State, &i.Reason, &created, &weights, &i.Machine, &i.Node)
+	err := r.Scan(&i.ID, &i.Application, &i.Service, &i.Cloud, &i.CloudID, &i.Address, &parts, &i.State, &i.Reason, &created, &weights, &i.Machine, &i.Public, &i.Node)
 	i.Created, i.Parts = timeOf(created), list(parts)
 	if err != nil || weights == "{}" {
 		return i, err
@@ -68,8 +68,8 @@ func (v View) Instance(ctx context.Context, id string) (Instance, error) {
 // InsertInstance stores an instance before its cloud is asked for it.
 func (t *Tx) InsertInstance(ctx context.Context, i Instance) (Instance, error) {
 	i.Created = t.now
-	_, err := t.exec(ctx, `INSERT INTO instance (`+instanceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		i.ID, i.Application, i.Service, i.Cloud, i.CloudID, i.Address, text(i.Parts), i.State, i.Reason, micros(i.Created), weightsText(i.Weights), i.Machine)
+	_, err := t.exec(ctx, `INSERT INTO instance (`+instanceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		i.ID, i.Application, i.Service, i.Cloud, i.CloudID, i.Address, text(i.Parts), i.State, i.Reason, micros(i.Created), weightsText(i.Weights), i.Machine, i.Public)
 	if err != nil {
 		return i, err
 	}
@@ -93,6 +93,21 @@ func (t *Tx) WeighInstance(ctx context.Context, i Instance) error {
 	}
 	t.Bump(i.Application)
 	return t.instanceEvent(ctx, "instance", i)
+}
+
+// PublishInstance stores the address by which people outside reach an
+// instance. Its service is told of, too, whose URLs are others now. SaveInstance
+// leaves it alone, as it does weights.
+func (t *Tx) PublishInstance(ctx context.Context, i Instance) error {
+	n, err := t.exec(ctx, `UPDATE instance SET public = ?1 WHERE id = ?2 AND public <> ?1`, i.Public, i.ID)
+	if err != nil || n == 0 {
+		return err
+	}
+	if err := t.instanceEvent(ctx, "instance", i); err != nil || i.Service == 0 {
+		return err
+	}
+	t.touched[serviceKey{i.Application, i.Service}] = true
+	return t.Tell(ctx, i.Application, i.Service)
 }
 
 // SaveInstance stores a changed instance, unless it is as before.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"net"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -15,10 +17,11 @@ type Service struct {
 	api.Service
 	OwnerID int64
 	// Reported are the URLs that its manager told of; URLs has those of its
-	// sites before them.
+	// sites before them, and public addresses of instances where there are any.
 	Reported []string
 	Sites    []string
-	Previous string // version that served before the wanted one
+	Public   map[string]string // by the address of an instance
+	Previous string            // version that served before the wanted one
 	Script   string
 	// Environment has sealed text in the place of secrets' values.
 	Environment []api.Variable
@@ -30,15 +33,16 @@ type Service struct {
 
 const serviceColumns = `s.application, s.id, s.name, s.kind, s.state, s.desired, s.reason, s.cloud, s.parts, s.settings, s.version, s.previous,
 	s.serving, s.urls, s.created, s.since, s.script, s.remove, s.retry, s.deleting, s.auto_deploy, s.keep_versions, s.environment, s.bind, s.served, s.revision, a.owner,
-	(SELECT json_group_array(url) FROM (SELECT url FROM site WHERE application = s.application AND service = s.id AND url <> '' ORDER BY automatic, length(name), name))`
+	(SELECT json_group_array(url) FROM (SELECT url FROM site WHERE application = s.application AND service = s.id AND url <> '' ORDER BY automatic, length(name), name)),
+	(SELECT json_group_object(address, public) FROM instance WHERE application = s.application AND service = s.id AND public <> '' AND address <> '')`
 
 func scanService(r *sql.Rows) (Service, error) {
 	var s Service
 	var created, since int64
-	var parts, settings, urls, remove, environment, bind, sites string
+	var parts, settings, urls, remove, environment, bind, sites, public string
 	err := r.Scan(&s.Application, &s.ID, &s.Name, &s.Kind, &s.State, &s.Desired, &s.Reason, &s.Cloud, &parts, &settings, &s.Version, &s.Previous,
 		&s.Serving, &urls, &created, &since, &s.Script, &remove, &s.Retry, &s.Deleting,
-		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.Served, &s.Revision, &s.OwnerID, &sites)
+		&s.AutoDeploy, &s.Keep, &environment, &bind, &s.Served, &s.Revision, &s.OwnerID, &sites, &public)
 	if err != nil {
 		return s, err
 	}
@@ -46,6 +50,11 @@ func scanService(r *sql.Rows) (Service, error) {
 	s.Settings, s.Reported, s.Remove, s.Bind = json.RawMessage(settings), list(urls), list(remove), list(bind)
 	if sites != "[]" {
 		s.Sites = list(sites)
+	}
+	if public != "{}" {
+		if err := json.Unmarshal([]byte(public), &s.Public); err != nil {
+			return s, err
+		}
 	}
 	s.URLs = s.reached()
 	if environment != "[]" {
@@ -59,10 +68,34 @@ func scanService(r *sql.Rows) (Service, error) {
 // reached are the URLs that people shall use, best first. While nothing serves
 // there are none.
 func (s Service) reached() []string {
-	if len(s.Reported) == 0 || len(s.Sites) == 0 {
-		return s.Reported
+	shown := s.Reported
+	if len(s.Public) > 0 {
+		shown = make([]string, len(s.Reported))
+		for i, u := range s.Reported {
+			shown[i] = s.outside(u)
+		}
 	}
-	return slices.Concat(s.Sites, s.Reported)
+	if len(shown) == 0 || len(s.Sites) == 0 {
+		return shown
+	}
+	return slices.Concat(s.Sites, shown)
+}
+
+// outside is a URL as people outside of the cloud can use it.
+func (s Service) outside(link string) string {
+	u, err := url.Parse(link)
+	if err != nil {
+		return link // a kind's own words
+	}
+	public, ok := s.Public[u.Hostname()]
+	if !ok {
+		return link
+	}
+	port := u.Port()
+	if u.Host = public; port != "" {
+		u.Host = net.JoinHostPort(public, port)
+	}
+	return u.String()
 }
 
 // services leaves out what is in the bin.
