@@ -50,7 +50,7 @@ async function answer(request, body, url, response) {
   const path = url.pathname.slice('/api/v1'.length);
   const method = request.method;
   if (path === '/health') return { json: { status: 'ok' } };
-  if (path === '/version') return { json: { version: '1.0.0-dev', revision: '1d5c4a6', go: 'go1.26', installation: 'i1', binary_sha256: 'c0ffee'.repeat(10) + 'c0ff', bin_seconds: 604800 } };
+  if (path === '/version') return { json: { version: '1.0.0-dev', revision: '1d5c4a6', go: 'go1.26', installation: 'i1', binary_sha256: 'c0ffee'.repeat(10) + 'c0ff', bin_seconds: 604800, ca_expires: new Date(Date.now() + 3650 * 864e5).toISOString() } };
   if (path === '/openapi.json') return { json: JSON.parse(await readFile(join(dist, '../openapi.json'), 'utf8')) };
   if (path === '/session' && method === 'POST') return signIn(JSON.parse(body));
   const cookie = /nutshell_session=([^;]+)/.exec(request.headers.cookie ?? '')?.[1];

@@ -1,6 +1,9 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // CreateApplication asks for a new application.
 type CreateApplication struct {
@@ -120,12 +123,13 @@ type NewToken struct {
 
 // Version says what software answers.
 type Version struct {
-	Version      string `json:"version"`
-	Revision     string `json:"revision"`
-	Go           string `json:"go"`
-	Installation string `json:"installation"`
-	BinarySHA256 string `json:"binary_sha256"`
-	BinSeconds   int64  `json:"bin_seconds"` // for so long what is deleted can be brought back, 0: not at all
+	Version      string    `json:"version"`
+	Revision     string    `json:"revision"`
+	Go           string    `json:"go"`
+	Installation string    `json:"installation"`
+	BinarySHA256 string    `json:"binary_sha256"`
+	BinSeconds   int64     `json:"bin_seconds"` // for so long what is deleted can be brought back, 0: not at all
+	CAExpires    time.Time `json:"ca_expires" doc:"when the first certificate of the installation's authority ends; that of its instances is made anew long before"`
 }
 
 // SetMember says what somebody shall be to an application.

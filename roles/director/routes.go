@@ -172,7 +172,7 @@ func (d *Director) health(context.Context, *struct{}) (healthy, error) { return 
 
 func (d *Director) softwareVersion(context.Context, *struct{}) (api.Version, error) {
 	v := version()
-	v.Installation, v.BinSeconds = d.installation, int64(d.binKeep()/time.Second)
+	v.Installation, v.BinSeconds, v.CAExpires = d.installation, int64(d.binKeep()/time.Second), d.ca.Expires().UTC()
 	sum, err := d.binary()
 	v.BinarySHA256 = sum
 	return v, err

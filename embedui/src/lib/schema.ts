@@ -456,6 +456,8 @@ export interface components {
             /** @description name of the node it runs on, where its cloud has nodes */
             node?: string;
             parts: string[];
+            /** @description IP by which people outside of the cloud reach its public ports; none: address */
+            public?: string;
             reason?: string;
             /** Format: int64 */
             service: number;
@@ -1107,6 +1109,11 @@ export interface components {
             /** Format: int64 */
             bin_seconds: number;
             binary_sha256: string;
+            /**
+             * Format: date-time
+             * @description when the first certificate of the installation's authority ends; that of its instances is made anew long before
+             */
+            ca_expires: string;
             go: string;
             installation: string;
             revision: string;

@@ -178,6 +178,14 @@ func (a *Authority) Installation() string { return a.installation }
 // RootPEM is the root certificate.
 func (a *Authority) RootPEM() []byte { return certPEM(a.root) }
 
+// Expires is when the first of the authority's certificates ends.
+func (a *Authority) Expires() time.Time {
+	if a.ca.NotAfter.Before(a.root.NotAfter) {
+		return a.ca.NotAfter
+	}
+	return a.root.NotAfter
+}
+
 // RootSHA256 is the hash of the root certificate's DER, in hex. It is what
 // instances and the command line pin.
 func (a *Authority) RootSHA256() string { return fingerprint(a.root) }
