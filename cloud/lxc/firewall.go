@@ -54,6 +54,10 @@ func (n *network) firewall() error {
 		rule(forward, port(expr.MetaKeyIIFNAME, name), port(expr.MetaKeyOIFNAME, name), verdict(expr.VerdictAccept))
 	}
 	rule(forward, from, to, verdict(expr.VerdictDrop))
+	into := func(chain *nftables.Chain) func(...[]expr.Any) {
+		return func(parts ...[]expr.Any) { rule(chain, parts...) }
+	}
+	n.linkRules(into(forward), into(input), into(nat))
 	rule(forward, from, destination(linkLocal), verdict(expr.VerdictDrop))
 	rule(forward, to, answers, verdict(expr.VerdictAccept))
 	rule(forward, to, ctBits(expr.CtKeySTATUS, redirected), verdict(expr.VerdictAccept))

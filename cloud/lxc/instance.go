@@ -99,7 +99,7 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 		Created: time.Now().UTC().Truncate(time.Second), Tags: s.Tags, Limits: s.Limits, Ports: s.Public,
 		Privileged: d.mode == privilegeAlways,
 	}
-	placed, err := d.net.place(&r)
+	placed, err := d.net.place(&r, s.Slot)
 	if err != nil {
 		return record{}, err
 	}

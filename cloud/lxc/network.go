@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"nutshell/cloud"
+	"nutshell/cloud/routes"
 )
 
 // maxSlots bounds the groups of a large subnet, so that names of bridges have
@@ -32,6 +33,7 @@ type network struct {
 	read  bool
 	plan  plan
 	built map[int]bool // slots whose bridge this process has seen to
+	routed bool         // routes to other machines may have been set
 	// reserved holds addresses, with their group, of instances whose records
 	// are being written.
 	reserved map[netip.Addr]string
@@ -41,6 +43,9 @@ type network struct {
 type plan struct {
 	Subnet netip.Prefix   `json:"subnet"`
 	Groups map[string]int `json:"groups"` // slot by group
+	// Of the cluster that this machine is a part of, if it is.
+	Own   netip.Prefix `json:"own,omitzero"`
+	Peers []cloud.Peer `json:"peers,omitempty"`
 }
 
 func (n *network) init(d *driver, subnet string) error {
@@ -49,7 +54,7 @@ func (n *network) init(d *driver, subnet string) error {
 		return nil
 	}
 	p, err := netip.ParsePrefix(subnet)
-	if err != nil || !p.Addr().Is4() || p.Bits() > 22 || !p.Addr().IsPrivate() {
+	if err != nil || !goodSubnet(p) {
 		return fmt.Errorf("%w: option subnet of cloud %s: %q is not a private IPv4 network of /22 or larger", cloud.ErrInvalid, d.c.Name, subnet)
 	}
 	n.wanted = p.Masked()
@@ -71,12 +76,12 @@ func (n *network) load() error {
 		n.plan.Groups = map[string]int{}
 	}
 	// The subnet is chosen anew only while no instance has an address in it.
-	if len(n.plan.Groups) == 0 || !n.plan.Subnet.IsValid() {
+	if !n.plan.Own.IsValid() && (len(n.plan.Groups) == 0 || !n.plan.Subnet.IsValid()) {
 		if n.plan.Subnet, err = n.choose(); err != nil {
 			return err
 		}
 	}
-	if n.wanted.IsValid() && n.wanted != n.plan.Subnet {
+	if n.wanted.IsValid() && n.wanted != n.plan.Subnet && !n.plan.Own.IsValid() {
 		n.d.log.Warn("option subnet is used when the last instance is gone", "wanted", n.wanted, "used", n.plan.Subnet)
 	}
 	n.read = true
@@ -147,8 +152,10 @@ func (n *network) veth(name string) string {
 }
 
 // at is an address of the slot's /24.
-func (n *network) at(slot, host int) netip.Addr {
-	b := n.plan.Subnet.Addr().As4()
+func (n *network) at(slot, host int) netip.Addr { return in(n.plan.Subnet, slot, host) }
+
+func in(subnet netip.Prefix, slot, host int) netip.Addr {
+	b := subnet.Addr().As4()
 	base := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8
 	v := base + uint32(slot)<<8 + uint32(host)
 	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
@@ -160,16 +167,17 @@ func (n *network) gateway(slot int) netip.Addr {
 	return n.at(slot, 1)
 }
 
-// place gives r's group a slot and r an address in it. They are kept for r
+// place gives r's group a slot, the one wanted if that is not 0, and r an
+// address in it. They are kept for r
 // until release, when r's record must have been written: writing takes the
 // disk's time, and many instances are placed at once.
-func (n *network) place(r *record) (release func(), err error) {
+func (n *network) place(r *record, wanted int) (release func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.load(); err != nil {
 		return nil, err
 	}
-	slot, err := n.slot(r.Group)
+	slot, err := n.slot(r.Group, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -205,17 +213,25 @@ func (n *network) place(r *record) (release func(), err error) {
 }
 
 // slot is the group's, a new one if it has none. The caller holds mu.
-func (n *network) slot(group string) (int, error) {
+func (n *network) slot(group string, wanted int) (int, error) {
 	if slot, ok := n.plan.Groups[group]; ok {
+		if wanted > 0 && wanted != slot {
+			return 0, fmt.Errorf("%w: group %q has slot %d on this machine, and the cluster gives it %d", cloud.ErrInUse, group, slot, wanted)
+		}
 		return slot, nil
 	}
-	taken := map[int]bool{0: true}
-	for _, s := range n.plan.Groups {
-		taken[s] = true
+	taken := map[int]string{0: "the director"}
+	for g, s := range n.plan.Groups {
+		taken[s] = g
 	}
-	slot := 1
-	for taken[slot] {
-		slot++
+	slot := max(1, wanted)
+	for ; wanted == 0; slot++ {
+		if _, ok := taken[slot]; !ok {
+			break
+		}
+	}
+	if other, ok := taken[slot]; ok {
+		return 0, fmt.Errorf("%w: slot %d of group %q is that of group %q on this machine", cloud.ErrInUse, slot, group, other)
 	}
 	if most := min(1<<(24-n.plan.Subnet.Bits()), maxSlots); slot >= most {
 		return 0, fmt.Errorf("%w: subnet %s has room for %d groups", cloud.ErrQuota, n.plan.Subnet, most-1)
@@ -329,6 +345,9 @@ func (n *network) up(slot int) error {
 	if err := n.firewall(); err != nil {
 		return err
 	}
+	if err := n.routes(); err != nil {
+		n.d.log.Warn("other machines of the cluster are not reached", "error", err)
+	}
 	n.built[0], n.built[slot] = true, true
 	return n.publish(shown)
 }
@@ -365,6 +384,9 @@ func (n *network) close() error {
 		n.d.log.Warn("public addresses not taken away", "error", err)
 	}
 	_, err := n.removeBridges(func(string) bool { return true })
+	if n.routed {
+		err = errors.Join(err, routes.Set(n.d.tag, nil))
+	}
 	return errors.Join(err, n.removeFirewall(), removeStage(n.d.stage()))
 }
 
