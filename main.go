@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"nutshell/cloud/lxc"
+	"nutshell/cloud/nodes"
 	"nutshell/cloud/process"
 	"nutshell/embedui"
 	"nutshell/roles"
@@ -28,6 +29,7 @@ func run(args []string) int {
 	p := &roles.Program{UI: embedui.FS(), Helper: lxc.Helper, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 
 	p.Clouds.Register("lxc", lxc.New)         // containers of this machine; root
+	p.Clouds.Register("nodes", nodes.New)     // containers of machines that joined
 	p.Clouds.Register("process", process.New) // process groups of this machine; anybody
 
 	p.Services.Register(generic.Kind())

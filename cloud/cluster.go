@@ -12,7 +12,7 @@ type Machine struct {
 	Name     string       // for people
 	Address  netip.Addr   // on the network that machines and director share
 	Subnet   netip.Prefix // of its containers
-	Up       bool         // it answers
+	Up       bool         // false only when it was declared lost: its instances are launched elsewhere
 	Cordoned bool         // it keeps what it has and gets nothing new
 	CPUs     int
 	Memory   int64 // bytes
@@ -25,7 +25,9 @@ type Machines interface {
 	Machines(ctx context.Context) ([]Machine, error)
 	// Slot is the number that a group has on each machine: see Spec.Slot.
 	Slot(ctx context.Context, group string) (int, error)
-	// Call asks the machine's node. The body and the answer are JSON.
+	// Call asks the machine's node. The body and the answer are JSON. It takes
+	// as long as ctx lets it, and an error of it means that nothing is known of
+	// what became of the request.
 	Call(ctx context.Context, machine, method, path string, in, out any) error
 }
 
@@ -41,7 +43,8 @@ type Clustered interface {
 // own on other machines.
 type Linked interface {
 	// Link says which subnet is this machine's and what the other machines
-	// are. It is called again when that changes, and is idempotent.
+	// are. It is called again when that changes, and now and then: it is
+	// idempotent, and mends what went with a network that was gone for a while.
 	Link(ctx context.Context, own netip.Prefix, peers []Peer) error
 }
 

@@ -1,0 +1,3 @@
+package nodes_test
+
+func beMachine() (int, bool) { return 0, false }

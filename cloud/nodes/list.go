@@ -1,0 +1,152 @@
+package nodes
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"nutshell/cloud"
+)
+
+// List asks all machines. One that does not answer, and is not lost, has what
+// it had.
+func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
+	f, list, err := d.machines(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([][]cloud.Instance, len(list))
+	_ = cloud.Each(list, func(n int, m cloud.Machine) error {
+		if !m.Up {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, listTime)
+		defer cancel()
+		d.mu.Lock()
+		asked := d.recent.clock
+		d.mu.Unlock()
+		got, err := d.far(m.ID).List(ctx)
+		if err != nil {
+			d.log.Warn("machine does not tell what it has, its instances are taken for unchanged", "machine", m.ID, "error", err)
+			all[n] = d.remembered(m.ID)
+			return nil
+		}
+		all[n] = d.compare(m.ID, got, asked)
+		return nil
+	})
+	d.forgetRemoved(f)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	found := slices.Concat(all...)
+	slices.SortFunc(found, func(a, b cloud.Instance) int { return strings.Compare(a.Name, b.Name) })
+	return found, nil
+}
+
+// remembered are the instances that a machine had when it was heard last.
+func (d *driver) remembered(machine string) (list []cloud.Instance) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, i := range d.book.Instances {
+		if i.Machine == machine && i.Address != "" {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// compare brings the book in line with what a machine said when the book's
+// clock stood at asked, and returns what counts of it.
+func (d *driver) compare(machine string, got []cloud.Instance, asked uint64) (list []cloud.Instance) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	told, dirty := map[string]bool{}, false
+	newer := func(name string) bool { return d.recent.busy[name] || d.recent.changed[name] > asked }
+	var ended []string
+	for _, i := range got {
+		i.Machine = machine
+		told[i.Name] = true
+		e, known := d.book.Instances[i.Name]
+		switch {
+		case known && e.Machine != machine, !known && d.book.Stale[machine][i.Name]:
+			mark(d.book.Stale, machine, i.Name)
+			ended, dirty = append(ended, i.Name), true
+		case newer(i.Name) && known && e.Address != "":
+			list = append(list, e)
+		default:
+			if !newer(i.Name) && !same(e, i) {
+				d.put(i)
+				dirty = true
+			}
+			list = append(list, i)
+		}
+	}
+	for name, e := range d.book.Instances {
+		switch {
+		case e.Machine != machine || told[name]:
+		case newer(name) && e.Address != "":
+			list = append(list, e)
+		case !newer(name):
+			d.drop(name)
+			dirty = true
+		}
+	}
+	for name := range d.book.Stale[machine] {
+		if !told[name] && !d.recent.busy[name] {
+			unmark(d.book.Stale, machine, name)
+			dirty = true
+		}
+	}
+	if dirty {
+		if err := d.save(); err != nil {
+			d.log.Error("book of the cluster not written", "error", err)
+		}
+	}
+	d.purge(machine, ended)
+	return list
+}
+
+func same(a, b cloud.Instance) bool {
+	return a.Machine == b.Machine && a.Address == b.Address && a.Public == b.Public && a.Running == b.Running && a.Group == b.Group &&
+		a.Created.Equal(b.Created) && maps.Equal(a.Tags, b.Tags)
+}
+
+// purge ends what a machine should not have: it was away while that was
+// replaced, stopped or ended. The caller holds mu.
+func (d *driver) purge(machine string, names []string) {
+	if len(names) == 0 || d.ending[machine] {
+		return
+	}
+	d.ending[machine] = true
+	d.log.Warn("machine is back with instances that are not wanted any more, they are ended", "machine", machine, "instances", names)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+		defer cancel()
+		if err := d.far(machine).Terminate(ctx, names); err != nil {
+			d.log.Warn("instances not ended, the next look at the machine tries again", "machine", machine, "error", err)
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.ending, machine)
+	}()
+}
+
+// forgetRemoved drops what was on machines that the director removed. Those
+// that it approves again tell it anew.
+func (d *driver) forgetRemoved(f fleet) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gone := func(machine string) bool { _, there := f[machine]; return !there }
+	before := len(d.book.Instances) + len(d.book.Volumes) + len(d.book.Stale) + len(d.book.StaleVolumes)
+	maps.DeleteFunc(d.book.Instances, func(name string, i cloud.Instance) bool { return gone(i.Machine) && !d.recent.busy[name] })
+	maps.DeleteFunc(d.book.Volumes, func(_ string, v volume) bool { return gone(v.Machine) })
+	maps.DeleteFunc(d.book.Stale, func(machine string, _ map[string]bool) bool { return gone(machine) })
+	maps.DeleteFunc(d.book.StaleVolumes, func(machine string, _ map[string]bool) bool { return gone(machine) })
+	if before == len(d.book.Instances)+len(d.book.Volumes)+len(d.book.Stale)+len(d.book.StaleVolumes) {
+		return
+	}
+	if err := d.save(); err != nil {
+		d.log.Error("book of the cluster not written", "error", err)
+	}
+}
