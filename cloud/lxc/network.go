@@ -29,10 +29,10 @@ type network struct {
 	wanted netip.Prefix // option subnet, may be zero
 	public public       // option public, may be zero
 
-	mu    sync.Mutex
-	read  bool
-	plan  plan
-	built map[int]bool // slots whose bridge this process has seen to
+	mu     sync.Mutex
+	read   bool
+	plan   plan
+	built  map[int]bool // slots whose bridge this process has seen to
 	routed bool         // routes to other machines may have been set
 	// reserved holds addresses, with their group, of instances whose records
 	// are being written.
