@@ -1,3 +1,386 @@
 package nodes_test
 
-func beMachine() (int, bool) { return 0, false }
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"nutshell/cloud"
+	"nutshell/cloud/cloudtest"
+	"nutshell/cloud/nodes"
+)
+
+const directorPort, otherPort = 5555, 5556
+
+// rack is machines on one cable, with the lxc cloud in each.
+type rack struct {
+	*shelf
+	t        *testing.T
+	tag      string
+	net      byte // third number of the network between machines, second of their subnets
+	layer    string
+	client   map[string]*http.Client
+	order    []string
+	director cloud.Driver
+}
+
+func newRack(t *testing.T, machines ...string) *rack {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		cloudtest.Need(t, "containers need root")
+	}
+	var id [3]byte
+	_, _ = rand.Read(id[:])
+	r := &rack{shelf: newShelf(), t: t, tag: hex.EncodeToString(id[:]), net: id[0]%64 + 64, client: map[string]*http.Client{}, order: machines}
+	r.layer = filepath.Join(t.TempDir(), "layers", strings.Repeat("a", 64))
+	for _, dir := range []string{"etc", "usr/bin"} {
+		if err := os.MkdirAll(filepath.Join(r.layer, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "nt" + r.tag}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		cloudtest.Need(t, "a bridge: "+err.Error())
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(bridge) })
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: net.IP(r.address(0).AsSlice()), Mask: net.CIDRMask(24, 32)}}
+	if err := netlink.AddrReplace(bridge, address); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(bridge); err != nil {
+		t.Fatal(err)
+	}
+	for n, id := range machines {
+		r.boot(n+1, id, bridge)
+	}
+	d, err := nodes.New(cloud.Config{Name: "nodes", Installation: r.tag, Dir: t.TempDir(), Binary: "/bin/true", Log: cloudtest.Log(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.(cloud.Clustered).Use(r)
+	r.director = d
+	r.link()
+	if err := d.Check(t.Context()); err != nil {
+		cloudtest.Need(t, err.Error())
+	}
+	t.Cleanup(r.clear)
+	return r
+}
+
+// address of the n-th machine on the cable; the director's is the first.
+func (r *rack) address(n int) netip.Addr {
+	return netip.AddrFrom4([4]byte{172, 31, r.net, byte(1 + n)})
+}
+
+func (r *rack) subnet(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, r.net, byte(16 * n), 0}), 20)
+}
+
+// boot starts a machine and puts it on the cable.
+func (r *rack) boot(n int, id string, bridge netlink.Link) {
+	r.t.Helper()
+	dir, err := os.MkdirTemp("", "nutshell-machine-") // short, for the socket
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	c := machineConfig{Dir: dir, Socket: filepath.Join(dir, "s"), Installation: r.tag + id, Binary: cloudtest.Program(r.t),
+		Layers: filepath.Dir(r.layer), Address: r.address(n).String() + "/24", Ports: []int{directorPort}}
+	told, err := json.Marshal(c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(r.t.Context()), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), machineEnv+"="+string(told))
+	cmd.Stderr = r.t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Unshareflags: unix.CLONE_NEWNS}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cloudtest.Need(r.t, "namespaces: "+err.Error())
+	}
+	r.t.Cleanup(func() { _ = in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "nt" + r.tag + id, MasterIndex: bridge.Attrs().Index}, PeerName: "eth0", PeerNamespace: netlink.NsPid(cmd.Process.Pid)}
+	if err := netlink.LinkAdd(cable); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(cable); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := in.Write([]byte("\n")); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 16)); err != nil {
+		r.t.Fatalf("machine %s does not come up: %v", id, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.client[id] = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+	}}}
+	r.machines[id] = &cloud.Machine{ID: id, Name: "rack " + id, Address: r.address(n), Subnet: r.subnet(n), Up: true, Memory: 4096 * mib, Free: 3000 * mib}
+}
+
+// Call asks a machine over its socket.
+func (r *rack) Call(ctx context.Context, machine, method, path string, in, out any) error {
+	r.mu.Lock()
+	c, away := r.client[machine], r.away[machine]
+	r.mu.Unlock()
+	if away {
+		return fmt.Errorf("%s is away", machine)
+	}
+	return post(ctx, c, method, "http://machine"+path, in, out)
+}
+
+func (r *rack) tell(machine, path string, in any) {
+	r.t.Helper()
+	if err := r.Call(context.WithoutCancel(r.t.Context()), machine, http.MethodPost, path, in, &struct{}{}); err != nil {
+		r.t.Errorf("%s%s: %v", machine, path, err)
+	}
+}
+
+// link tells all machines of each other, as a director does.
+func (r *rack) link() {
+	r.t.Helper()
+	for n, id := range r.order {
+		l := linkOrder{Own: r.subnet(n + 1), Peers: []cloud.Peer{{Address: r.address(0)}}}
+		for m := range r.order {
+			if m != n {
+				l.Peers = append(l.Peers, cloud.Peer{Address: r.address(m + 1), Subnet: r.subnet(m + 1)})
+			}
+		}
+		if !r.away[id] {
+			r.tell(id, "/link", l)
+		}
+	}
+}
+
+// clear ends all, and asks each machine for what is left.
+func (r *rack) clear() {
+	ctx := context.WithoutCancel(r.t.Context())
+	for _, id := range r.order {
+		r.setAway(id, false)
+		r.set(id, func(m *cloud.Machine) { m.Up = true })
+	}
+	eventually(r.t, "all instances are ended", func() bool {
+		list, err := r.director.List(ctx)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		var ids []string
+		for _, i := range list {
+			ids = append(ids, i.ID)
+		}
+		if err := r.director.Terminate(ctx, ids); err != nil {
+			r.t.Error(err)
+		}
+		left := 0
+		for _, id := range r.order {
+			var got struct{ Instances []cloud.Instance }
+			if err := r.Call(ctx, id, http.MethodPost, "/cloud/list", struct{}{}, &got); err != nil {
+				r.t.Fatal(err)
+			}
+			left += len(got.Instances)
+		}
+		return left == 0
+	})
+	for _, id := range r.order {
+		r.tell(id, "/close", nil)
+	}
+	if err := r.director.(cloud.Closer).Close(ctx); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// up launches an instance on a machine, or anywhere for "".
+func (r *rack) up(group, name, machine string) cloud.Instance {
+	r.t.Helper()
+	for _, id := range r.order {
+		r.set(id, func(m *cloud.Machine) { m.Cordoned = machine != "" && id != machine })
+	}
+	list, err := r.director.Launch(r.t.Context(), []cloud.Spec{{Name: name, Group: group, Layers: []string{r.layer}, Context: []byte("{}")}})
+	if err != nil || machine != "" && list[0].Machine != machine {
+		r.t.Fatalf("Launch of %s on %s = %v, %v", name, machine, list, err)
+	}
+	for _, id := range r.order {
+		r.set(id, func(m *cloud.Machine) { m.Cordoned = false })
+	}
+	eventually(r.t, name+" answers at "+list[0].Address, func() bool {
+		_, err := cloudtest.Ask(r.t.Context(), list[0], "/pid", nil)
+		return err == nil
+	})
+	return list[0]
+}
+
+// want checks at once: what is not reached takes a second to say so.
+func (r *rack) want(wg *sync.WaitGroup, from cloud.Instance, address string, want bool, what string) {
+	wg.Go(func() {
+		got, err := cloudtest.Ask(r.t.Context(), from, "/fetch", url.Values{"address": {address}})
+		if err != nil || (got == "reached") != want {
+			r.t.Errorf("%s reaches %s (%s): %q, %v; want it reached: %v", from.Name, what, address, got, err, want)
+		}
+	})
+}
+
+func at(i cloud.Instance) string { return i.Address + ":" + cloudtest.Port }
+
+// listen notes who connects to the director.
+func (r *rack) listen(port int) <-chan string {
+	r.t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(r.t.Context(), "tcp", fmt.Sprintf("%s:%d", r.address(0), port))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = l.Close() })
+	from := make(chan string, 16)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			from <- host
+			_ = c.Close()
+		}
+	}()
+	return from
+}
+
+func TestTwoMachines(t *testing.T) {
+	r := newRack(t, "a", "b")
+	heard := r.listen(directorPort)
+	r.listen(otherPort)
+	shopA, shopB := r.up("shop", "shop-a", "a"), r.up("shop", "shop-b", "b")
+	blogA, blogB := r.up("blog", "blog-a", "a"), r.up("blog", "blog-b", "b")
+	for i, subnet := range map[*cloud.Instance]netip.Prefix{&shopA: r.subnet(1), &shopB: r.subnet(2)} {
+		if !subnet.Contains(netip.MustParseAddr(i.Address)) {
+			t.Errorf("%s has %s, its machine %s", i.Name, i.Address, subnet)
+		}
+	}
+	apart := func() {
+		t.Helper()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		r.want(&wg, shopA, at(shopB), true, "its application on the other machine")
+		r.want(&wg, shopB, at(shopA), true, "its application on the other machine")
+		r.want(&wg, blogA, at(blogB), true, "its application on the other machine")
+		for _, from := range []cloud.Instance{shopA, shopB} {
+			r.want(&wg, from, at(blogA), false, "another application")
+			r.want(&wg, from, at(blogB), false, "another application")
+		}
+		r.want(&wg, blogB, at(shopA), false, "another application")
+	}
+	apart()
+	var wg sync.WaitGroup
+	director := r.address(0).String()
+	r.want(&wg, shopA, fmt.Sprintf("%s:%d", director, directorPort), true, "the director")
+	if got := <-heard; got != shopA.Address {
+		t.Errorf("the director sees %s in place of %s", got, shopA.Address)
+	}
+	r.want(&wg, shopA, fmt.Sprintf("%s:%d", director, otherPort), false, "another port of the director")
+	r.want(&wg, shopA, r.address(2).String()+":7000", false, "another machine")
+	r.want(&wg, shopA, r.address(1).String()+":7000", false, "its own machine")
+	wg.Wait()
+	t.Run("node-is-restarted", func(t *testing.T) {
+		r.tell("a", "/reopen", nil)
+		apart()
+		wikiA, wikiB := r.up("wiki", "wiki-a", "a"), r.up("wiki", "wiki-b", "b")
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		r.want(&wg, wikiA, at(wikiB), true, "its application, new since the restart")
+		r.want(&wg, wikiA, at(shopB), false, "another application")
+		r.want(&wg, shopB, at(wikiA), false, "another application")
+	})
+	t.Run("network-goes-and-comes", func(t *testing.T) {
+		r.tell("a", "/cut", nil)
+		r.setAway("a", true)
+		if got := listed(t, r.director); got["shop-a"] != "a" || len(got) != 6 {
+			t.Errorf("with a cut off: %v", got)
+		}
+		r.tell2("a", "/mend")
+		r.setAway("a", false)
+		r.link()
+		eventually(t, "a is reached again", func() bool {
+			_, err := cloudtest.Ask(t.Context(), shopA, "/pid", nil)
+			return err == nil
+		})
+		apart()
+	})
+}
+
+// tell2 reaches a machine that is away.
+func (r *rack) tell2(machine, path string) {
+	r.t.Helper()
+	if err := post(r.t.Context(), r.client[machine], http.MethodPost, "http://machine"+path, nil, &struct{}{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestFourMachines(t *testing.T) {
+	r := newRack(t, "a", "b", "c", "d")
+	var list []cloud.Instance
+	on := map[string]int{}
+	for n := range 4 {
+		list = append(list, r.up("shop", fmt.Sprintf("shop-%d", n), ""))
+		on[list[n].Machine]++
+	}
+	if len(on) != 4 {
+		t.Errorf("four instances are on %v", on)
+	}
+	other := r.up("blog", "blog-1", "")
+	mesh := func() {
+		t.Helper()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for _, from := range list {
+			for _, to := range list {
+				r.want(&wg, from, at(to), true, to.Name)
+			}
+			r.want(&wg, from, at(other), false, "another application")
+			r.want(&wg, other, at(from), false, "another application")
+		}
+	}
+	mesh()
+	// One machine is gone for good, and what it had is launched elsewhere.
+	lost := list[0].Machine
+	if other.Machine == lost {
+		lost = list[1].Machine
+	}
+	r.tell(lost, "/cut", nil)
+	r.setAway(lost, true)
+	r.set(lost, func(m *cloud.Machine) { m.Up = false })
+	began := time.Now()
+	n := slices.IndexFunc(list, func(i cloud.Instance) bool { return i.Machine == lost })
+	list[n] = r.up("shop", list[n].Name, "")
+	t.Logf("replaced on machine %s after %v", list[n].Machine, time.Since(began))
+	if list[n].Machine == lost {
+		t.Error("it is on the lost machine")
+	}
+	mesh()
+	r.tell2(lost, "/mend")
+}
