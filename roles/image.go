@@ -2,147 +2,77 @@ package roles
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"github.com/cheggaaa/pb/v3"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"nutshell/imagebuild"
-	"nutshell/roles/api"
 )
 
-// imageCommand builds and lists the layers that containers are made of.
+// imageStore is the store of layers with where the key lies that images are
+// signed with.
+type imageStore struct {
+	*imagebuild.Store
+	key string
+}
+
+// imageCommand makes images, and the layers that they and containers are made of.
 func (p *Program) imageCommand() *cli.Command {
-	verb := func(name, usage, args, description string, act func(*cli.Context, *imagebuild.Store) error) *cli.Command {
-		return &cli.Command{Name: name, Usage: usage, ArgsUsage: args, Description: description, Flags: settingFlags(), Action: func(x *cli.Context) error {
-			c, err := loadSettings(x)
-			if err != nil {
-				return err
-			}
-			s, err := imagebuild.New(imagebuild.Config{Dir: filepath.Join(c.DataDir, "images"), Log: slog.New(slog.NewTextHandler(p.Stderr, nil)), Suite: suiteOf(c), Mirror: c.Image.Mirror})
-			if err != nil {
-				return err
-			}
-			return act(x, s)
-		}}
-	}
-	return &cli.Command{Name: "image", Usage: "layers that containers are made of", Category: "this machine", HideHelpCommand: true, Subcommands: []*cli.Command{
-		verb("build", "build the layers of service kinds before they are needed", "[KIND…]", "Builds from Debian's packages, taken from this machine's apt configuration.\n\nExample: nutshell image build php", p.buildImages),
-		verb("list", "list layers", "", "", p.listImages),
-		verb("clean", "remove layers that nothing is launched with any more", "", "", p.cleanImages),
+	hidden := func(c *cli.Command) *cli.Command { c.Hidden = true; return c }
+	return &cli.Command{Name: "image", Usage: "images of machines, disks, containers and cards", Category: "this machine", HideHelpCommand: true, Subcommands: []*cli.Command{
+		p.imageVerb("list-recipes", "list the recipes that come with Nutshell", "", "", nil, p.listRecipes),
+		p.imageVerb("show", "print a recipe with all it inherits", "RECIPE|FILE.yaml", "Example: nutshell image show ova", recipeFlags(), p.showRecipe),
+		p.imageVerb("build", "make an image of a recipe, or the layers of a service kind", "RECIPE|FILE.yaml|KIND…",
+			"Makes the files of an image with their sums, a manifest and a signature beside them. Only what is missing of\n"+
+				"the layers is built anew, also after an interruption.\n\nExample: nutshell image build ova --kinds php,mysql --out /srv/images/", buildFlags(), p.buildImage),
+		p.imageVerb("customise", "make an image with more in it: packages, files, a script", "RECIPE|FILE.yaml|IMAGE",
+			"An image is made again of the recipes that its manifest holds, with one more layer.\n\n"+
+				"Example: nutshell image customise lxc --package htop --file ./site:/srv/site --script setup.sh --out mine", append(buildFlags(), customFlags()...), p.customiseImage),
+		p.imageVerb("check", "verify an image: signature, sums, and what is inside", "FILE", "Example: nutshell image check nutshell-ova-amd64.ova", checkFlags(), p.checkImage),
+		p.imageVerb("key", "print the public key of the images made here", "", "Give it to those who check your images: nutshell image check FILE --key KEY.pem", nil, p.showImageKey),
+		p.layersCommand(),
+		hidden(p.imageVerb("list", "list layers", "", "", nil, p.listLayers)),
+		hidden(p.imageVerb("clean", "remove layers that nothing is launched with any more", "", "", nil, p.cleanLayers)),
 	}}
 }
 
-func (p *Program) buildImages(x *cli.Context, s *imagebuild.Store) error {
-	names := x.Args().Slice()
-	if len(names) == 0 {
-		for _, k := range p.Services.Kinds() {
-			names = append(names, k.Name)
-		}
-	}
-	for _, name := range names {
-		k, err := p.Services.Get(name)
+// imageVerb is a command that works with the store.
+func (p *Program) imageVerb(name, usage, args, description string, flags []cli.Flag, act func(*cli.Context, imageStore) error) *cli.Command {
+	return &cli.Command{Name: name, Usage: usage, ArgsUsage: args, Description: description, Flags: append(flags, settingFlags()...), Action: func(x *cli.Context) error {
+		c, err := loadSettings(x)
 		if err != nil {
 			return err
 		}
-		bar := pb.ProgressBarTemplate(`{{string . "prefix"}} {{bar . }} {{percent . }} {{string . "step"}}`).New(1000)
-		bar.SetWriter(p.Stderr).Set("prefix", name).Start()
-		layers, err := s.Layers(x.Context, k.Name, k.Packages, func(step string, fraction float64) {
-			bar.Set("step", step).SetCurrent(int64(1000 * fraction))
-		})
-		bar.Finish()
+		s, err := imagebuild.New(imagebuild.Config{Dir: filepath.Join(c.DataDir, "images"), Log: slog.New(slog.NewTextHandler(p.Stderr, nil)), Suite: suiteOf(c), Mirror: c.Image.Mirror})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.Stdout, "%s: %d layers\n", name, len(layers))
-	}
-	return nil
+		return act(x, imageStore{s, filepath.Join(c.DataDir, "image-key.pem")})
+	}}
 }
 
-func (p *Program) listImages(x *cli.Context, s *imagebuild.Store) error {
-	layers, err := s.List()
-	if err != nil {
-		return err
+// bar shows progress: a bar on a terminal, one line for each step elsewhere.
+func (p *Program) bar(prefix string) (progress imagebuild.Progress, finish func()) {
+	if !terminal(p.Stderr) {
+		last := ""
+		return func(step string, _ float64) {
+			if step != last {
+				fmt.Fprintf(p.Stderr, "%s: %s\n", prefix, step)
+				last = step
+			}
+		}, func() {}
 	}
-	if handled, err := p.printData(x.String("output"), layers); handled {
-		return err
-	}
-	fmt.Fprintf(p.Stdout, "%-14s %-10s %10s  %s\n", "layer", "suite", "MB", "built")
-	for _, l := range layers {
-		fmt.Fprintf(p.Stdout, "%-14s %-10s %10.1f  %s\n", l.Name, l.Suite, float64(l.Bytes)/(1<<20), l.Created.Format("2006-01-02 15:04"))
-	}
-	return nil
+	bar := pb.ProgressBarTemplate(`{{string . "prefix"}} {{bar . }} {{percent . }} {{string . "step"}}`).New(1000)
+	bar.SetWriter(p.Stderr).Set("prefix", prefix).Start()
+	return func(step string, fraction float64) { bar.Set("step", step).SetCurrent(int64(1000 * fraction)) }, func() { bar.Finish() }
 }
 
-// cleanImages removes the layers that nothing would be launched with now, by
-// digest: an outdated layer has the name of the one that replaced it.
-func (p *Program) cleanImages(_ *cli.Context, s *imagebuild.Store) error {
-	fail := func(err error) error {
-		return &api.Error{Code: api.CodeConflict, Op: "clean", Object: "images", Err: err}
-	}
-	wanted := map[string]bool{}
-	want := func(kind string, packages []string) error {
-		digests, err := s.Digests(kind, packages)
-		for _, d := range digests {
-			wanted[d] = true
-		}
-		return err
-	}
-	if err := want("manager", nil); err != nil { // as the director asks for it
-		return fail(err)
-	}
-	for _, k := range p.Services.Kinds() {
-		if err := want(k.Name, k.Packages); err != nil {
-			return fail(err)
-		}
-	}
-	used, err := mountedLayers("/proc")
-	if err != nil {
-		return fail(err)
-	}
-	kept := 0
-	gone, err := s.Remove(func(l imagebuild.Layer) bool {
-		if !wanted[l.Digest] && used[l.Digest] {
-			kept++
-		}
-		return len(wanted) > 0 && !wanted[l.Digest] && !used[l.Digest]
-	})
-	if err != nil {
-		return fail(err)
-	}
-	fmt.Fprintf(p.Stdout, "%d layers removed\n", len(gone))
-	if kept > 0 {
-		fmt.Fprintf(p.Stdout, "%d outdated layers stay because running instances use them; restart those services, then clean again\n", kept)
-	}
-	return nil
-}
-
-var layerPath = regexp.MustCompile(`/layers/([0-9a-f]{64})/rootfs`)
-
-// mountedLayers are the digests of the layers that some instance's root is made
-// of. Containers mount in name spaces of their own, so each process is asked.
-func mountedLayers(proc string) (map[string]bool, error) {
-	tables, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "mountinfo"))
-	if err != nil {
-		return nil, err
-	}
-	used, seen := map[string]bool{}, map[string]bool{}
-	for _, table := range tables {
-		space, err := os.Readlink(filepath.Join(filepath.Dir(table), "ns", "mnt"))
-		if err == nil && seen[space] {
-			continue
-		}
-		b, err := os.ReadFile(table)
-		if err != nil {
-			continue // it has ended, or is not ours to look at
-		}
-		seen[space] = space != ""
-		for _, m := range layerPath.FindAllSubmatch(b, -1) {
-			used[string(m[1])] = true
-		}
-	}
-	return used, nil
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	diskfs "github.com/diskfs/go-diskfs"
 	"github.com/diskfs/go-diskfs/disk"
@@ -50,6 +52,7 @@ type Disk struct {
 	Root      string // file with the root file system
 	GUID      string // of the disk; those of the partitions derive from it
 	Grub      Grub
+	Time      time.Time // that the files of the boot partition bear
 }
 
 // Grub is GRUB as it lies on a disk.
@@ -147,7 +150,27 @@ func (d Disk) partition(file string, size, rootAt, rootBytes int64) (err error) 
 	if err := img.Partition(table); err != nil {
 		return err
 	}
-	return writeFAT(img, 2, BootLabel, append([]BootFile{{"/EFI/BOOT/BOOTX64.EFI", d.Grub.EFI}}, d.Boot...))
+	return withTime(d.Time, func() error {
+		return writeFAT(img, 2, BootLabel, append([]BootFile{{"/EFI/BOOT/BOOTX64.EFI", d.Grub.EFI}}, d.Boot...))
+	})
+}
+
+// withTime makes go-diskfs give files this time: it asks the environment, and
+// nothing else. So a process makes one disk at a time.
+func withTime(at time.Time, do func() error) (err error) {
+	const key = "SOURCE_DATE_EPOCH"
+	before, had := os.LookupEnv(key)
+	if err := os.Setenv(key, strconv.FormatInt(at.Unix(), 10)); err != nil {
+		return err
+	}
+	defer func() {
+		if had {
+			err = errors.Join(err, os.Setenv(key, before))
+		} else {
+			err = errors.Join(err, os.Unsetenv(key))
+		}
+	}()
+	return do()
 }
 
 // writeFAT makes a FAT32 in a partition and puts files into it.

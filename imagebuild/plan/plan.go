@@ -15,7 +15,9 @@ type Progress = func(step string, fraction float64)
 type Step struct {
 	Name  string  // as a user reads it: "pack the disk"
 	Share float64 // of the time that all steps take, in any unit
-	Do    func(ctx context.Context, progress func(fraction float64)) error
+	// Do tells how much of the step is done, 0 to 1, and what of it it is at,
+	// if that is worth a word.
+	Do func(ctx context.Context, progress Progress) error
 }
 
 // Run does the steps in order and stops at the first that fails or when ctx
@@ -33,8 +35,12 @@ func Run(ctx context.Context, steps []Step, progress Progress) error {
 			return err
 		}
 		progress(s.Name, done/whole)
-		err := s.Do(ctx, func(fraction float64) {
-			progress(s.Name, (done+s.Share*min(max(fraction, 0), 1))/whole)
+		err := s.Do(ctx, func(detail string, fraction float64) {
+			name := s.Name
+			if detail != "" {
+				name += ": " + detail
+			}
+			progress(name, (done+s.Share*min(max(fraction, 0), 1))/whole)
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)

@@ -16,9 +16,9 @@ func TestRunStopsAtTheFirstFailure(t *testing.T) {
 	var did []string
 	var last float64
 	step := func(name string, err error) Step {
-		return Step{Name: name, Share: 2, Do: func(_ context.Context, progress func(float64)) error {
+		return Step{Name: name, Share: 2, Do: func(_ context.Context, progress Progress) error {
 			did = append(did, name)
-			progress(0.5)
+			progress("", 0.5)
 			return err
 		}}
 	}

@@ -39,7 +39,7 @@ func Begin(out, name string) (*Work, error) {
 	w := &Work{Dir: filepath.Join(out, "."+name+suffix), out: out}
 	err := os.Mkdir(w.Dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, &api.Error{Code: api.CodeConflict, Op: "build image", Object: name, Message: "it is being built by another process", Hint: "wait for it, or write somewhere else with -o"}
+		return nil, &api.Error{Code: api.CodeConflict, Op: "build image", Object: name, Message: "it is being built by another process", Hint: "wait for it, or write somewhere else with --out"}
 	}
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func enough(dir string, need, free int64) error {
 	}
 	const mb = 1 << 20
 	return &api.Error{Code: api.CodeNoSpace, Op: "build image", Message: fmt.Sprintf("needs %d MB of free disk, %s has %d MB", need/mb, dir, free/mb),
-		Hint: "free some space, or write to another disk with -o"}
+		Hint: "free some space, or write to another disk with --out"}
 }
 
 // Publish moves finished files to where results are, in the order given. The

@@ -178,6 +178,9 @@ var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$`)
 
 var componentName = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
+// Check says what is wrong with a recipe that was put together by a program.
+func (r Recipe) Check() error { return r.check() }
+
 func (r Recipe) check() error {
 	if r.Name == "" {
 		return errors.New("name is missing")

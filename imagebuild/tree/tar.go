@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +19,18 @@ import (
 // that time: it was made by this build. Sockets are left out. Progress is told
 // how much of the bytes is written, 0 to 1; it may be nil.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer, at time.Time, progress func(float64)) error {
+	out := tar.NewWriter(w)
+	if err := t.AddTo(ctx, out, ".", at, progress); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// AddTo is WriteTar into a tar that holds other things beside, below dir.
+func (t *Tree) AddTo(ctx context.Context, out *tar.Writer, dir string, at time.Time, progress func(float64)) error {
 	if progress == nil {
 		progress = func(float64) {}
 	}
-	out := tar.NewWriter(w)
 	first := map[[2]uint64]string{}
 	total, done := max(t.Bytes(), 1), int64(0)
 	for _, name := range slices.Sorted(maps.Keys(t.entries)) {
@@ -29,7 +38,7 @@ func (t *Tree) WriteTar(ctx context.Context, w io.Writer, at time.Time, progress
 			return err
 		}
 		e := t.entries[name]
-		h, ok := e.header(name, at)
+		h, ok := e.header(dir+"/"+name, at)
 		if !ok {
 			continue
 		}
@@ -52,12 +61,12 @@ func (t *Tree) WriteTar(ctx context.Context, w io.Writer, at time.Time, progress
 		done += e.size
 		progress(float64(done) / float64(total))
 	}
-	return out.Close()
+	return nil
 }
 
 // header describes an entry; false: it has no place in a tar.
 func (e *entry) header(name string, at time.Time) (*tar.Header, bool) {
-	h := &tar.Header{Name: "./" + name, Mode: int64(e.mode.Perm()), Uid: e.uid, Gid: e.gid, ModTime: at, Format: tar.FormatPAX}
+	h := &tar.Header{Name: name, Mode: int64(e.mode.Perm()), Uid: e.uid, Gid: e.gid, ModTime: at, Format: tar.FormatPAX}
 	if young := time.Unix(e.modified, 0); e.modified != 0 && young.Before(at) {
 		h.ModTime = young
 	}
@@ -71,9 +80,7 @@ func (e *entry) header(name string, at time.Time) (*tar.Header, bool) {
 		h.Typeflag, h.Size = tar.TypeReg, e.size
 	case e.mode.IsDir():
 		h.Typeflag = tar.TypeDir
-		if name != "" {
-			h.Name += "/"
-		}
+		h.Name = strings.TrimSuffix(name, "/") + "/"
 	case e.mode&fs.ModeSymlink != 0:
 		h.Typeflag, h.Linkname = tar.TypeSymlink, e.target
 	case e.mode&fs.ModeCharDevice != 0:

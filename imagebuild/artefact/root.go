@@ -1,0 +1,115 @@
+package artefact
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"nutshell/imagebuild/lxcimage"
+	"nutshell/imagebuild/plan"
+	"nutshell/imagebuild/recipe"
+	"nutshell/imagebuild/tree"
+)
+
+// storeOf is where a machine of ours keeps the layers of its containers.
+const storeOf = "/var/lib/nutshell/images"
+
+// makeRoot puts the root file system together.
+func (b *build) makeRoot(context.Context, plan.Progress) (err error) {
+	if b.root, err = tree.New(dirs(b.layers)...); err != nil {
+		return err
+	}
+	for _, r := range b.Chain {
+		if err := b.root.Remove(r.Remove...); err != nil { // also what a layer below the recipe's brought
+			return err
+		}
+	}
+	if err := b.root.WriteFile("/usr/bin/nutshell", b.Program, 0o755); err != nil {
+		return err
+	}
+	if err := b.Install(b.root, b.Image); err != nil {
+		return err
+	}
+	for _, l := range b.inside {
+		if err := b.root.Copy(filepath.Dir(l.Dir), path.Join(storeOf, "layers", l.Digest)); err != nil {
+			return err
+		}
+	}
+	if len(b.inside) > 0 {
+		b.root.Write(path.Join(storeOf, "suite"), []byte(b.suite()+"\n"), 0o644)
+	}
+	if b.Time.IsZero() {
+		b.Time = b.youngest()
+	}
+	return b.work.Need(b.need())
+}
+
+// need is how many bytes the steps from here on take on disk, at most.
+func (b *build) need() int64 {
+	bytes := b.root.Bytes() + 64<<20
+	need := int64(0)
+	for _, f := range b.Image.Formats {
+		switch f {
+		case recipe.OVA: // the disk within it is made beside it
+			need += 3*bytes + bytes/2
+		case recipe.Raw, recipe.QCOW2:
+			need += 2*bytes + bytes/2
+		default:
+			need += bytes / 2
+		}
+	}
+	return need
+}
+
+func (b *build) suite() string { return b.layers[0].Suite }
+
+// youngest is when the last of the layers was begun.
+func (b *build) youngest() time.Time {
+	at := b.layers[0].Created
+	for _, l := range append(append(b.layers[:0:0], b.layers...), b.inside...) {
+		if l.Created.After(at) {
+			at = l.Created
+		}
+	}
+	return at.Truncate(time.Second)
+}
+
+// uuid is an identity that the same image has each time.
+func (b *build) uuid(of string) string {
+	sum := sha256.Sum256([]byte(fmt.Sprint(b.Name, b.layers[len(b.layers)-1].Digest, b.Time.Unix(), of)))
+	sum[6], sum[8] = sum[6]&0x0f|0x40, sum[8]&0x3f|0x80
+	return strings.ToUpper(fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16]))
+}
+
+// container takes away what only a machine with disks of its own has.
+func (b *build) container() lxcimage.Image {
+	b.root.Write("/etc/fstab", nil, 0o644)
+	return lxcimage.Image{Name: b.Name, Title: b.Chain[len(b.Chain)-1].Title, Suite: b.suite(), Arch: b.Arch, Nested: len(b.inside) > 0, Time: b.Time}
+}
+
+func (b *build) makeSplit(ctx context.Context, progress plan.Progress) (err error) {
+	meta, err := b.create(b.Name+"-meta.tar.zst", recipe.LXC)
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	root, err := b.create(b.Name+"-rootfs.tar.zst", recipe.LXC)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return lxcimage.WriteSplit(ctx, meta, root, b.container(), b.root, silent(progress))
+}
+
+func (b *build) makeUnified(ctx context.Context, progress plan.Progress) error {
+	f, err := b.create(b.Name+".tar.zst", recipe.Unified)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return lxcimage.WriteUnified(ctx, f, b.container(), b.root, silent(progress))
+}
