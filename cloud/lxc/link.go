@@ -131,7 +131,8 @@ func slotIn(subnet netip.Prefix, slot int) netip.Prefix {
 //
 //	forward: a slot's bridge and the same slot of other machines reach each
 //	other, other slots do not; the director reaches all, and is reached at its
-//	ports; the other machines themselves are out of reach.
+//	ports, at all if they are not known here; the other machines themselves
+//	are out of reach.
 //	input: the same for a director on this machine.
 //	nat: nothing between machines of the cluster is translated.
 //
@@ -151,7 +152,9 @@ func (n *network) linkRules(forward, input, nat func(parts ...[]expr.Any)) {
 			}
 			forward(to, source(address), accept)
 			nat(source(n.plan.Subnet), destination(address), accept)
-			forward(from, destination(address), drop)
+			if len(n.d.c.Ports) > 0 {
+				forward(from, destination(address), drop)
+			}
 			continue
 		}
 		for _, slot := range slices.Sorted(maps.Values(n.plan.Groups)) {

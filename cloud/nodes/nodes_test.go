@@ -3,6 +3,7 @@ package nodes_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ type withoutVolumes struct {
 
 // TestDriver runs the suite on one machine and on three.
 func TestDriver(t *testing.T) {
-	binary := cloudtest.Program(t)
+	binary, own := cloudtest.Program(t), strings.ToLower(rand.Text())[:7] // other tests run at the same time
 	kill := func(t *testing.T, i cloud.Instance) {
 		pid, err := cloudtest.Ask(t.Context(), i, "/pid", nil)
 		if err != nil {
@@ -174,7 +175,7 @@ func TestDriver(t *testing.T) {
 						if err := os.MkdirAll(filepath.Join(dir, id), 0o700); err != nil {
 							t.Fatal(err)
 						}
-						far, err := process.New(cloud.Config{Name: id, Installation: "test000" + strconv.Itoa(n), Dir: filepath.Join(dir, id), Binary: binary, Log: cloudtest.Log(inner)})
+						far, err := process.New(cloud.Config{Name: id, Installation: own + strconv.Itoa(n), Dir: filepath.Join(dir, id), Binary: binary, Log: cloudtest.Log(inner)})
 						if err != nil {
 							t.Fatal(err)
 						}

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,10 +59,10 @@ func callTo(url string) wire.Call {
 }
 
 func TestProcessDriver(t *testing.T) {
-	binary := cloudtest.Program(t)
+	binary, own := cloudtest.Program(t), strings.ToLower(rand.Text())[:8] // other tests run at the same time
 	whole := t // servers outlive the case that opened them
 	open := func(t *testing.T, dir string) cloud.Driver {
-		d, err := process.New(cloud.Config{Name: "default", Installation: "wire0001", Dir: dir, Binary: binary, Log: cloudtest.Log(t)})
+		d, err := process.New(cloud.Config{Name: "default", Installation: own, Dir: dir, Binary: binary, Log: cloudtest.Log(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
