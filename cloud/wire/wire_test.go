@@ -60,7 +60,7 @@ func callTo(url string) wire.Call {
 
 func TestProcessDriver(t *testing.T) {
 	binary, own := cloudtest.Program(t), strings.ToLower(rand.Text())[:8] // other tests run at the same time
-	whole := t // servers outlive the case that opened them
+	whole := t                                                            // servers outlive the case that opened them
 	open := func(t *testing.T, dir string) cloud.Driver {
 		d, err := process.New(cloud.Config{Name: "default", Installation: own, Dir: dir, Binary: binary, Log: cloudtest.Log(t)})
 		if err != nil {
