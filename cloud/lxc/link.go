@@ -17,9 +17,8 @@ import (
 
 // Link makes this machine a part of a cluster: its subnet is own, groups keep
 // to the slots they are told, and instances of one slot reach each other on
-// all machines. It is kept over restarts, and mends what was lost when it is
-// called again, such as routes that went with a network. A zero own takes the
-// machine out of the cluster.
+// all machines. It is kept over restarts. A zero own takes the machine out of
+// the cluster.
 func (d *driver) Link(_ context.Context, own netip.Prefix, peers []cloud.Peer) error {
 	if err := checkLink(own, peers); err != nil {
 		return err
@@ -104,11 +103,11 @@ func (n *network) link(own netip.Prefix, peers []cloud.Peer) error {
 
 // routes leads to the other machines' subnets. The caller holds mu.
 func (n *network) routes() error {
-	if n.plan.Own.IsValid() {
-		n.routed = true
-	} else if !n.routed {
-		return nil // never in a cluster
+	if !n.plan.Own.IsValid() {
+		return n.unlink()
 	}
+	n.routed = true
+	n.watch()
 	var list []routes.Route
 	for _, p := range n.plan.Peers {
 		if p.Subnet.IsValid() {
@@ -116,6 +115,18 @@ func (n *network) routes() error {
 		}
 	}
 	return routes.Set(n.d.tag, list)
+}
+
+// unlink removes the routes, if there may be some. The caller holds mu.
+func (n *network) unlink() error {
+	if n.unwatch != nil {
+		n.unwatch()
+		n.unwatch = nil
+	}
+	if !n.routed {
+		return nil
+	}
+	return routes.Set(n.d.tag, nil)
 }
 
 // slotIn is the slot's /24 in another machine's subnet; zero if that subnet is

@@ -15,7 +15,6 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"nutshell/cloud"
-	"nutshell/cloud/routes"
 )
 
 // maxSlots bounds the groups of a large subnet, so that names of bridges have
@@ -34,6 +33,8 @@ type network struct {
 	plan   plan
 	built  map[int]bool // slots whose bridge this process has seen to
 	routed bool         // routes to other machines may have been set
+	// unwatch ends the mending of routes; nil: nobody mends them.
+	unwatch func()
 	// reserved holds addresses, with their group, of instances whose records
 	// are being written.
 	reserved map[netip.Addr]string
@@ -384,10 +385,7 @@ func (n *network) close() error {
 		n.d.log.Warn("public addresses not taken away", "error", err)
 	}
 	_, err := n.removeBridges(func(string) bool { return true })
-	if n.routed {
-		err = errors.Join(err, routes.Set(n.d.tag, nil))
-	}
-	return errors.Join(err, n.removeFirewall(), removeStage(n.d.stage()))
+	return errors.Join(err, n.unlink(), n.removeFirewall(), removeStage(n.d.stage()))
 }
 
 func removeStage(dir string) error {

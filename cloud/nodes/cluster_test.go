@@ -323,11 +323,15 @@ func TestTwoMachines(t *testing.T) {
 			t.Errorf("with a cut off: %v", got)
 		}
 		r.tell2("a", "/mend")
-		r.setAway("a", false)
-		r.link()
-		eventually(t, "a is reached again", func() bool {
-			_, err := cloudtest.Ask(t.Context(), shopA, "/pid", nil)
-			return err == nil
+		r.setAway("a", false) // and nobody tells it of the others again
+		eventually(t, "the machines reach each other again", func() bool {
+			for _, to := range []cloud.Instance{shopA, shopB} {
+				from := map[string]cloud.Instance{"shop-a": shopB, "shop-b": shopA}[to.Name]
+				if got, err := cloudtest.Ask(t.Context(), from, "/fetch", url.Values{"address": {at(to)}}); err != nil || got != "reached" {
+					return false
+				}
+			}
+			return true
 		})
 		apart()
 	})
