@@ -57,7 +57,9 @@ var profiles = map[Profile]profile{
 // masked are units that a machine of ours never needs.
 var masked = []string{"lxc.service", "lxc-net.service", "lxc-monitord.service", "systemd-networkd-wait-online.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service",
 	"systemd-pcrmachine.service", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-hwdb-update.service", "systemd-journal-catalog-update.service", "ldconfig.service",
-	"systemd-update-done.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"}
+	"systemd-update-done.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
+	"modprobe@drm.service", "modprobe@configfs.service", "modprobe@efi_pstore.service", "modprobe@fuse.service", "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount",
+	"dev-mqueue.mount", "systemd-udev-load-credentials.service", "systemd-hibernate-clear.service", "systemd-sysusers.service"}
 
 // Install puts a machine's files into its root file system. What is there
 // already is replaced.
@@ -91,6 +93,7 @@ func Install(root Root, o Options) error {
 	for _, unit := range masked {
 		root.Symlink("/etc/systemd/system/"+unit, "/dev/null")
 	}
+	root.Symlink("/etc/systemd/system-generators/systemd-ssh-generator", "/dev/null")
 	root.Symlink("/etc/systemd/system/default.target", p.target)
 	root.Symlink("/etc/localtime", "/usr/share/zoneinfo/Etc/UTC")
 	return installNetwork(root, o)

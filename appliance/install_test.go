@@ -82,7 +82,7 @@ func TestNoSecretIsInside(t *testing.T) {
 func TestNetworkOfTheDirector(t *testing.T) {
 	r := installed(t, Options{Profile: Director, Hostname: "lab"})
 	for name, want := range map[string]string{
-		"/etc/hostname":                            "lab\n",
+		"/etc/hostname": "lab\n",
 		"/etc/systemd/network/20-nutshell.network": "Name=eth1\n\n[Network]\nAddress=192.168.56.2/24\nConfigureWithoutCarrier=yes\n",
 		"/etc/nutshell/nutshell.d/10-network.yaml": "      subnet: 10.200.0.0/16\n      public: eth1 192.168.56.10-192.168.56.99\n",
 		FactsPath: `"address": "192.168.56.2/24"`,

@@ -11,10 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"gopkg.in/yaml.v3"
-
 	"nutshell/roles/api"
-	"nutshell/roles/internal/pki"
 	"nutshell/roles/internal/rpc"
 )
 
@@ -33,20 +30,10 @@ type demo struct {
 
 // newDemo signs in with the file that the director writes for this account.
 func newDemo(dataDir, file string, say func(string, ...any)) (*demo, error) {
-	b, err := os.ReadFile(filepath.Join(dataDir, "client.yaml"))
+	client, err := localClient(dataDir)
 	if err != nil {
 		return nil, err
 	}
-	var c struct {
-		URL   string `yaml:"url"`
-		CA    string `yaml:"ca_sha256"`
-		Token string `yaml:"token"`
-	}
-	if err := yaml.Unmarshal(b, &c); err != nil {
-		return nil, fmt.Errorf("read client.yaml: %w", err)
-	}
-	client := rpc.NewClient(c.URL, pki.PinnedTLS(c.CA))
-	client.HTTP.Transport = bearer{token: c.Token, next: client.HTTP.Transport}
 	name, _, _ := strings.Cut(filepath.Base(file), ".")
 	if err := api.CheckName("application", name); err != nil {
 		return nil, err

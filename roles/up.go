@@ -30,13 +30,14 @@ func (p *Program) upCommand() *cli.Command {
 			"user. Prints where to browse to and, at the first start, the password of the user admin. Ctrl-C stops\n" +
 			"everything it started, in order, and keeps it all: the next start finds everything as it was.\n\n" +
 			"Examples: nutshell up\n          nutshell up --data-dir ~/try --listen 127.0.0.1:7777",
-		Flags: append(settingFlags(), &cli.PathFlag{Name: "demo", Usage: "deploy this archive of a PHP application, named as the file, unless it is there"}),
+		Flags: append(settingFlags(), &cli.PathFlag{Name: "demo", Usage: "deploy this archive of a PHP application, named as the file, unless it is there"},
+			&cli.PathFlag{Name: passwordFlag, Usage: "write the password of the first start to this file instead of showing it"}),
 		Action: func(x *cli.Context) error {
 			c, err := loadSettings(x)
 			if err != nil {
 				return err
 			}
-			return p.up(x.Context, c, x.Path("demo"))
+			return p.up(x.Context, c, x.Path("demo"), x.Path(passwordFlag))
 		}}
 }
 
@@ -66,11 +67,11 @@ func (p *Program) directorCommand() *cli.Command {
 		if err != nil {
 			return err
 		}
-		return p.serve(x.Context, c, func(context.Context, *director.Director) error { return nil }, func(*director.Director) error { return nil })
+		return p.serve(x.Context, c, "", func(context.Context, *director.Director) error { return nil }, func(*director.Director) error { return nil })
 	}}
 }
 
-func (p *Program) up(ctx context.Context, c *config.Config, demoFile string) error {
+func (p *Program) up(ctx context.Context, c *config.Config, demoFile, passwordFile string) error {
 	if demoFile != "" {
 		if _, err := os.Stat(demoFile); err != nil {
 			return &api.Error{Code: api.CodeInvalid, Op: "deploy", Object: "demo", Err: err}
@@ -99,12 +100,13 @@ func (p *Program) up(ctx context.Context, c *config.Config, demoFile string) err
 		defer cancel()
 		return d.Shutdown(ctx)
 	}
-	return p.serve(ctx, c, ready, stop)
+	return p.serve(ctx, c, passwordFile, ready, stop)
 }
 
 // serve runs a director until ctx ends. ready runs beside it once it answers;
-// its error is told, and the director goes on.
-func (p *Program) serve(ctx context.Context, c *config.Config, ready func(context.Context, *director.Director) error, stop func(*director.Director) error) (err error) {
+// its error is told, and the director goes on. The password of the first start
+// goes to passwordFile if there is one.
+func (p *Program) serve(ctx context.Context, c *config.Config, passwordFile string, ready func(context.Context, *director.Director) error, stop func(*director.Director) error) (err error) {
 	if err := makeDataDir(c.DataDir); err != nil {
 		return err
 	}
@@ -122,13 +124,20 @@ func (p *Program) serve(ctx context.Context, c *config.Config, ready func(contex
 			err = e
 		}
 	}()
-	password := d.FirstPassword()
+	password, err := writePassword(passwordFile, d.FirstPassword())
+	if err != nil {
+		return err
+	}
 	l, err := d.Listen(ctx)
 	if err != nil {
 		p.keepPassword(c, password)
 		return err
 	}
 	p.greet(c, l.Addresses()[0], d.GitAddresses(), clouds, password, d.CASHA256())
+	if err := notify("READY=1"); err != nil {
+		log.Warn("systemd not told that we are ready", "error", err)
+	}
+	go watched(ctx, answersAt(l.Addresses()[0], d.CASHA256()))
 	told := make(chan struct{})
 	go func() {
 		defer close(told)

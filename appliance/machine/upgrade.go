@@ -1,0 +1,250 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"debug/buildinfo"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"nutshell/roles/api"
+)
+
+// Where an upgrade finds and puts things.
+const (
+	binaryPath   = "/usr/bin/nutshell"
+	newBinary    = "/usr/bin/.nutshell.new"
+	oldBinary    = "/usr/bin/.nutshell.old"
+	databasePath = "/var/lib/nutshell/nutshell.db"
+	savedPath    = "/var/lib/nutshell/appliance/before-upgrade"
+	service      = "nutshell.service"
+)
+
+// Times of an upgrade.
+const (
+	versionTime = 30 * time.Second
+	healthTime  = 3 * time.Minute // the new director answers within this, or the old one comes back
+	healthEvery = 500 * time.Millisecond
+)
+
+// database are the files that make up the database while nobody has it open.
+var database = []string{"", "-wal", "-shm"}
+
+// CheckBinary says whether a file is a Nutshell that runs on this machine, and
+// which version.
+func CheckBinary(ctx context.Context, file string) (version string, err error) {
+	wrong := func(err error, hint, format string, args ...any) (string, error) {
+		return "", &api.Error{Code: api.CodeInvalid, Op: "use", Object: file, Message: fmt.Sprintf(format, args...), Err: err, Hint: hint}
+	}
+	const build = "make one by `make build`, or take it from a release"
+	f, err := elf.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wrong(err, "name a file on this machine", "there is no such file")
+	}
+	if err != nil {
+		return wrong(err, build, "this is not a Linux program")
+	}
+	machine := f.Machine
+	static := f.Section(".interp") == nil
+	_ = f.Close()
+	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM}[runtime.GOARCH]
+	if machine != want {
+		return wrong(nil, "this machine needs one for "+runtime.GOARCH, "it is for another processor (%s)", strings.ToLower(strings.TrimPrefix(machine.String(), "EM_")))
+	}
+	info, err := buildinfo.ReadFile(file)
+	if err != nil || info.Main.Path != "nutshell" && info.Path != "nutshell" {
+		return wrong(err, build, "this program is not Nutshell")
+	}
+	if !static {
+		return wrong(nil, build, "it is not statically linked, and would not start here")
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, file, "--version")
+	cmd.Env = []string{"HOME=/nonexistent"}
+	out, err := cmd.Output()
+	if err != nil {
+		return wrong(err, build, "it does not start")
+	}
+	line, _, _ := strings.Cut(string(bytes.TrimSpace(out)), "\n")
+	return line, nil
+}
+
+// Upgrade puts another Nutshell in place of the running one. The database is
+// saved before; when the new director does not answer in time, the old one
+// comes back with the database it had. Containers go on meanwhile where they
+// can.
+func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
+	m.say("checking %s", file)
+	// A copy of our own is checked and used: what another replaces meanwhile is not it.
+	if err := copyFile(file, m.path(newBinary), 0o755); err != nil {
+		return &api.Error{Code: api.CodeUnavailable, Op: "copy", Object: file, Err: err, Hint: "the disk needs room for one more binary (60 MB)"}
+	}
+	defer func() { _ = os.Remove(m.path(newBinary)) }()
+	version, err := CheckBinary(ctx, m.path(newBinary))
+	if err != nil {
+		var e *api.Error
+		if errors.As(err, &e) {
+			e.Object = file
+		}
+		return err
+	}
+	if same(m.path(newBinary), m.path(binaryPath)) {
+		return &api.Error{Code: api.CodeConflict, Op: "upgrade", Object: "to " + version, Message: "it is what runs already"}
+	}
+	m.say("stopping, to save the database")
+	if err := m.run(ctx, "systemctl", "stop", service); err != nil {
+		return err
+	}
+	back := context.WithoutCancel(ctx)
+	if err := m.swap(); err != nil {
+		return errors.Join(err, m.run(back, "systemctl", "start", service))
+	}
+	m.say("starting %s", version)
+	err = m.run(ctx, "systemctl", "start", service)
+	if err == nil {
+		err = m.healthy(ctx)
+	}
+	if err == nil {
+		m.forget()
+		m.say("done")
+		return nil
+	}
+	m.say("it does not answer, going back: %v", err)
+	return &api.Error{Code: api.CodeUnavailable, Op: "upgrade", Object: "to " + version, Message: "the new director did not answer, the old one is back with the database it had",
+		Err: errors.Join(err, m.back(back)), Hint: "journalctl -u nutshell, and " + filepath.Dir(databasePath) + "/log/director.log"}
+}
+
+// swap saves the database and changes the binary, while nothing runs.
+func (m *Machine) swap() error {
+	if err := os.MkdirAll(m.path(savedPath), 0o700); err != nil {
+		return err
+	}
+	for _, part := range database {
+		saved := filepath.Join(m.path(savedPath), "nutshell.db"+part)
+		err := copyFile(m.path(databasePath+part), saved, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = removed(saved)
+		}
+		if err != nil {
+			return fmt.Errorf("save the database: %w", err)
+		}
+	}
+	if err := removed(m.path(oldBinary)); err != nil {
+		return err
+	}
+	if err := os.Link(m.path(binaryPath), m.path(oldBinary)); err != nil {
+		return err
+	}
+	if err := os.Rename(m.path(newBinary), m.path(binaryPath)); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(m.path(binaryPath)))
+}
+
+// healthy waits until the director answers.
+func (m *Machine) healthy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	t := time.NewTicker(healthEvery)
+	defer t.Stop()
+	for {
+		err := m.Health(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no answer within %v: %w", healthTime, err)
+		case <-t.C:
+		}
+	}
+}
+
+// back undoes swap.
+func (m *Machine) back(ctx context.Context) error {
+	err := m.run(ctx, "systemctl", "stop", service)
+	err = errors.Join(err, os.Rename(m.path(oldBinary), m.path(binaryPath)))
+	for _, part := range database {
+		saved := filepath.Join(m.path(savedPath), "nutshell.db"+part)
+		e := os.Rename(saved, m.path(databasePath+part))
+		if errors.Is(e, fs.ErrNotExist) {
+			e = removed(m.path(databasePath + part))
+		}
+		err = errors.Join(err, e)
+	}
+	err = errors.Join(err, m.run(ctx, "systemctl", "reset-failed", service), m.run(ctx, "systemctl", "start", service))
+	if err == nil {
+		err = m.healthy(ctx)
+	}
+	return err
+}
+
+// forget removes what was kept for the way back, except the old binary.
+func (m *Machine) forget() {
+	if err := os.RemoveAll(m.path(savedPath)); err != nil {
+		m.say("saved database not removed: %v", err)
+	}
+}
+
+func removed(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// copyFile copies to a file that is on the disk when it returns.
+func copyFile(from, to string, mode fs.FileMode) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := removed(to); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	return nil
+}
+
+// same reports whether two files hold the same bytes.
+func same(a, b string) bool {
+	fa, errA := os.Open(a)
+	if errA != nil {
+		return false
+	}
+	defer fa.Close()
+	fb, errB := os.Open(b)
+	if errB != nil {
+		return false
+	}
+	defer fb.Close()
+	ba, bb := make([]byte, 1<<20), make([]byte, 1<<20)
+	for {
+		na, errA := io.ReadFull(fa, ba)
+		nb, errB := io.ReadFull(fb, bb)
+		switch {
+		case na != nb || !bytes.Equal(ba[:na], bb[:nb]):
+			return false
+		case errA != nil || errB != nil:
+			return errA != nil && errB != nil
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package roles
+
+import (
+	"context"
+	"net"
+	"os"
+	"strconv"
+	"time"
+)
+
+// notify tells systemd something about this service, such as READY=1. Where
+// nobody asked for that it does nothing.
+func notify(state string) error {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return nil
+	}
+	if name[0] == '@' {
+		name = "\x00" + name[1:] // an abstract socket
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte(state))
+	return err
+}
+
+// watched tells systemd that we live as often as it wants to hear that, until
+// ctx ends. alive is asked before; an error keeps us silent, so that a director
+// which answers nobody is started again.
+func watched(ctx context.Context, alive func(context.Context) error) {
+	us, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if pid := os.Getenv("WATCHDOG_PID"); err != nil || us <= 0 || pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return
+	}
+	every := time.Duration(us) * time.Microsecond / 3
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		ctx, cancel := context.WithTimeout(ctx, every)
+		if alive(ctx) == nil {
+			_ = notify("WATCHDOG=1") // nobody to tell it to is no reason to stop
+		}
+		cancel()
+	}
+}
