@@ -81,19 +81,29 @@ func needRoot(op string) error {
 	return &api.Error{Code: api.CodeForbidden, Op: op, Message: "only root may", Hint: "sudo nutshell …"}
 }
 
-// localClient signs in with the file that the director writes for this account.
-func localClient(dataDir string) (*rpc.Client, error) {
+// clientFile is what the director writes for the command line of its account.
+type clientFile struct {
+	URL   string `yaml:"url"`
+	CA    string `yaml:"ca_sha256"`
+	Token string `yaml:"token"`
+}
+
+func readClientFile(dataDir string) (c clientFile, err error) {
 	b, err := os.ReadFile(filepath.Join(dataDir, "client.yaml"))
 	if err != nil {
-		return nil, err
-	}
-	var c struct {
-		URL   string `yaml:"url"`
-		CA    string `yaml:"ca_sha256"`
-		Token string `yaml:"token"`
+		return c, err
 	}
 	if err := yaml.Unmarshal(b, &c); err != nil {
-		return nil, fmt.Errorf("read client.yaml: %w", err)
+		return c, fmt.Errorf("read client.yaml: %w", err)
+	}
+	return c, nil
+}
+
+// localClient signs in with the file that the director writes for this account.
+func localClient(dataDir string) (*rpc.Client, error) {
+	c, err := readClientFile(dataDir)
+	if err != nil {
+		return nil, err
 	}
 	client := rpc.NewClient(c.URL, pki.PinnedTLS(c.CA))
 	client.HTTP.Transport = bearer{token: c.Token, next: client.HTTP.Transport}

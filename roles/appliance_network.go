@@ -13,6 +13,7 @@ import (
 	"nutshell/appliance"
 	"nutshell/appliance/machine"
 	"nutshell/roles/api"
+	"nutshell/roles/internal/config"
 )
 
 // networkCommand shows and changes an appliance's addresses.
@@ -148,13 +149,11 @@ func changedNetwork(n appliance.Network, value func(name string) string) (applia
 		}
 	}
 	if v := value("name"); v != "" {
-		n.Names = nil
-		for s := range strings.SplitSeq(v, ",") {
-			if err := api.CheckHostName(strings.TrimSpace(s)); err != nil {
-				return n, wrong("name", err)
-			}
-			n.Names = append(n.Names, strings.TrimSpace(s))
+		c, err := config.Load(config.Sources{Flags: map[string]string{"name": v}}) // the same rules as for the file that it goes into
+		if err != nil {
+			return n, wrong("name", err)
 		}
+		n.Names = c.Name
 	}
 	return n, nil
 }

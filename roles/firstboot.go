@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"nutshell/roles/api"
 	"nutshell/roles/internal/pki"
@@ -15,6 +16,9 @@ import (
 // passwordFlag names a file for the password of the first start: what a
 // service prints would stay in the machine's journal.
 const passwordFlag = "password-file"
+
+// healthLimit bounds the question whether a director of this machine is there.
+const healthLimit = 5 * time.Second
 
 // writePassword puts the password into the file and returns what is left to
 // be shown.

@@ -131,6 +131,11 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 // renew takes over what a new Launch of a stopped instance says.
 func (d *driver) renew(r *record, s cloud.Spec) error {
 	r.Tags, r.Limits = s.Tags, s.Limits
+	release, err := d.net.moved(r)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if len(s.Context) > 0 {
 		if err := os.WriteFile(filepath.Join(d.dir(s.Name), "context.json"), s.Context, 0o600); err != nil {
 			return err

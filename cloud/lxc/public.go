@@ -63,6 +63,29 @@ func (n *network) choosePublic(r *record, records []record) {
 	n.d.log.Warn("no public address is left for an instance", "instance", r.Name, "pool", n.public.first.String()+"-"+n.public.last.String())
 }
 
+// moved gives an instance that starts again an address of the range that the
+// option names now, where it has none of it.
+func (n *network) moved(r *record) (release func(), err error) {
+	if len(r.Ports) == 0 || n.public.has(r.Public) || n.public.device == "" && !r.Public.IsValid() {
+		return func() {}, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	records, err := n.d.records()
+	if err != nil {
+		return nil, err
+	}
+	r.Public = netip.Addr{}
+	if n.public.device != "" {
+		n.choosePublic(r, records)
+	}
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.reserved, r.Public)
+	}, nil
+}
+
 // shown are the records that have a public address of the pool. The caller
 // holds mu.
 func (n *network) shown() ([]record, error) {

@@ -1,0 +1,166 @@
+package roles
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/build"
+	"nutshell/roles/internal/rpc"
+)
+
+// passwordFile is where nutshell.service puts the password of the first start.
+const passwordFile = "/run/nutshell-admin/password"
+
+// screen is all that a person sees who has typed nothing.
+func (c *console) screen(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, healthLimit)
+	defer cancel()
+	var b bytes.Buffer
+	host, _ := os.Hostname()
+	fmt.Fprintf(&b, "\nNutshell %s on %s\n\n", build.Version(), host)
+	t := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	row := func(name, value string) { fmt.Fprintf(t, "  %s\t%s\n", name, value) }
+	facts, err := c.machine.Facts()
+	if err == nil && facts.Network != nil {
+		row("browse to", "https://"+facts.Network.Address.Addr().String())
+		row("instances", facts.Network.First.String()+" to "+facts.Network.Last.String())
+	}
+	client, err := localClient(c.dir)
+	if err == nil {
+		defer client.HTTP.CloseIdleConnections()
+		err = c.director(ctx, client, row)
+	}
+	if err != nil {
+		row("state", "the director does not answer yet ("+firstLine(err.Error())+")")
+	}
+	for _, line := range interfaces() {
+		row("network", line)
+	}
+	row("memory", memory())
+	row("disk", disk(c.dir))
+	if old, pending, err := c.machine.Pending(); err == nil && pending {
+		row("WAITING", "the addresses are not confirmed and go back to "+old.String()+" (2)")
+	}
+	_ = t.Flush() // into memory
+	fmt.Fprintln(&b)
+	for _, o := range c.choices() {
+		fmt.Fprintf(&b, "  %s  %s\n", o.key, o.text)
+	}
+	b.WriteString("\nA number, and Enter. ")
+	return b.String()
+}
+
+// director adds what the director says about itself.
+func (c *console) director(ctx context.Context, client *rpc.Client, row func(name, value string)) error {
+	var setup api.Setup
+	if err := client.Do(ctx, http.MethodGet, "/api/v1/setup", nil, &setup); err != nil {
+		return err
+	}
+	row("user", "admin")
+	b, err := os.ReadFile(passwordFile)
+	switch {
+	case setup.PasswordGenerated && err == nil:
+		row("password", strings.TrimSpace(string(b))+"   (change it there; it is shown until then)")
+	case setup.PasswordGenerated:
+		row("password", "was shown at the first start (1 makes a new one)")
+	default:
+		row("password", "yours (1 makes a new one)")
+		_ = os.Remove(passwordFile) // nobody needs it any more; next time the same is tried again
+	}
+	var list []api.Application
+	if err := client.Do(ctx, http.MethodGet, "/api/v1/applications", nil, &list); err != nil {
+		return err
+	}
+	count := map[api.State]int{}
+	for _, a := range list {
+		count[a.State]++
+	}
+	state := fmt.Sprintf("ready; %d applications, %d run", len(list), count[api.Running])
+	if n := count[api.Failed]; n > 0 {
+		state += fmt.Sprintf(", %d in ERROR", n)
+	}
+	for _, k := range setup.Clouds {
+		if k.Problem != "" {
+			state += "; cloud " + k.Name + " cannot be used: " + firstLine(k.Problem)
+		}
+	}
+	row("state", state)
+	if f, err := readClientFile(c.dir); err == nil {
+		row("CA", "sha256:"+f.CA)
+	}
+	return nil
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if len(s) > 100 {
+		s = s[:100] + "…"
+	}
+	return s
+}
+
+// interfaces lists the addresses of this machine, beside those of instances.
+func interfaces() []string {
+	list, err := net.Interfaces()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for _, i := range list {
+		if i.Flags&net.FlagLoopback != 0 || strings.HasPrefix(i.Name, "nsh") || strings.HasPrefix(i.Name, "veth") {
+			continue
+		}
+		addrs, _ := i.Addrs() // an interface that has gone has none
+		var own []string
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && p.Bits() < 32 {
+				own = append(own, p.String())
+			}
+		}
+		if len(own) == 0 {
+			own = []string{"no address (no cable, or nobody gives one)"}
+		}
+		lines = append(lines, i.Name+" "+strings.Join(own, ", "))
+	}
+	return lines
+}
+
+func memory() string {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return err.Error()
+	}
+	value := func(name string) int {
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == name+":" {
+				n, _ := strconv.Atoi(f[1]) // the kernel writes numbers
+				return n / 1024
+			}
+		}
+		return 0
+	}
+	// In steps, so that the screen is not drawn anew for each byte.
+	used := (value("MemTotal") - value("MemAvailable")) / 50 * 50
+	return fmt.Sprintf("about %d of %d MB used", used, value("MemTotal"))
+}
+
+func disk(dir string) string {
+	var s unix.Statfs_t
+	if err := unix.Statfs(filepath.Clean(dir), &s); err != nil {
+		return err.Error()
+	}
+	gb := func(blocks uint64) float64 { return float64(blocks) * float64(s.Bsize) / (1 << 30) }
+	return fmt.Sprintf("%.1f of %.1f GB used", gb(s.Blocks-s.Bfree), gb(s.Blocks))
+}

@@ -1,0 +1,132 @@
+package roles
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nutshell/appliance"
+	"nutshell/appliance/machine"
+	"nutshell/roles/api"
+)
+
+func TestNotify(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	if err := notify("READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		b := make([]byte, 64)
+		_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err := l.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	if got := read(); got != "READY=1" {
+		t.Errorf("got %q", got)
+	}
+	t.Setenv("WATCHDOG_USEC", "30000")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	asked := make(chan struct{}, 100)
+	go watched(ctx, func(context.Context) error { asked <- struct{}{}; return nil })
+	<-asked
+	if got := read(); got != "WATCHDOG=1" {
+		t.Errorf("got %q", got)
+	}
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := notify("READY=1"); err != nil {
+		t.Errorf("without systemd: %v", err)
+	}
+}
+
+func TestFirstPasswordGoesToAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "run", "password")
+	if left, err := writePassword(file, "secret"); err != nil || left != "" {
+		t.Fatalf("got %q, %v", left, err)
+	}
+	st, err := os.Stat(file)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v", st, err)
+	}
+	if left, _ := writePassword("", "secret"); left != "secret" {
+		t.Errorf("without a file it is shown, got %q", left)
+	}
+	if _, err := writePassword("/proc/none/password", "secret"); err == nil || !strings.Contains(err.Error(), "secret") {
+		t.Errorf("a password that cannot be kept must be shown: %v", err)
+	}
+}
+
+// keyboard is a console that is typed into.
+func keyboard(t *testing.T, typed string) (*console, *bytes.Buffer) {
+	t.Helper()
+	out := &bytes.Buffer{}
+	return &console{p: &Program{Stdout: out}, in: bufio.NewReader(strings.NewReader(typed)), out: out, fd: -1, dir: t.TempDir(), machine: &machine.Machine{Root: t.TempDir()}}, out
+}
+
+func TestConsoleShowsItselfWithoutADirector(t *testing.T) {
+	c, out := keyboard(t, "\nnonsense\n")
+	_ = c.run(t.Context()) // ends with the keyboard
+	for _, want := range []string{"does not answer yet", "memory", "disk", "1  new password", "6  start again"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
+
+func TestConsoleTakesKeys(t *testing.T) {
+	for _, line := range []string{"", "hello", "ssh-dss AAAA", "ssh-ed25519 AAAA", "ssh-ed25519 $(reboot)"} {
+		c, _ := keyboard(t, line+"\n")
+		file := filepath.Join(t.TempDir(), "keys")
+		if err := c.addKey(file, nil); err == nil {
+			t.Errorf("%q is taken as a key", line)
+		}
+		if _, err := os.Stat(file); err == nil {
+			t.Errorf("%q was written", line)
+		}
+	}
+}
+
+func TestHasPassword(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "shadow")
+	if err := os.WriteFile(file, []byte("root:*:1::::::\nadmin:!*:1::::::\nann:$y$abc:1::::::\nbob::1::::::\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"root": false, "admin": false, "ann": true, "bob": false, "nobody": false} {
+		if got := hasPassword(file, name); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestAddressesAsTyped(t *testing.T) {
+	now, _ := appliance.Plan(appliance.Director)
+	given := map[string]string{"address": "192.168.60.2/24", "range": "192.168.60.10 - 192.168.60.99", "gateway": "192.168.60.1", "name": "lab.example.org", "dns": "192.168.60.1, 9.9.9.9"}
+	n, err := changedNetwork(now, func(s string) string { return given[s] })
+	if err != nil || n.Address.String() != "192.168.60.2/24" || n.Last.String() != "192.168.60.99" || n.Gateway.String() != "192.168.60.1" || len(n.Servers) != 2 || n.Names[0] != "lab.example.org" || n.Containers != now.Containers {
+		t.Errorf("got %+v, %v", n, err)
+	}
+	if n, err = changedNetwork(n, func(s string) string { return map[string]string{"gateway": "none"}[s] }); err != nil || n.Gateway != (netip.Addr{}) {
+		t.Errorf("got %+v, %v", n, err)
+	}
+	for name, value := range map[string]string{"address": "192.168.60.2", "range": "192.168.60.10", "gateway": "router", "containers": "10.0.0.0", "dns": "a,b", "name": "-x", "interface": "../eth0"} {
+		if _, err := changedNetwork(now, func(s string) string { return map[string]string{name: value}[s] }); err == nil || api.AsError(err).Hint == "" {
+			t.Errorf("--%s %s: got %v", name, value, err)
+		}
+	}
+}
