@@ -109,7 +109,7 @@ func (p *Program) role(ctx context.Context, role string, args []string) error {
 
 // commands are those beside the client's: what runs or looks after this machine.
 func (p *Program) commands() []*cli.Command {
-	return []*cli.Command{p.upCommand(), p.joinCommand(), p.configCommand(), p.imageCommand(), p.consoleCommand(), p.applianceCommand(), p.versionCommand(), p.billCommand()}
+	return []*cli.Command{p.upCommand(), p.joinCommand(), p.configCommand(), p.imageCommand(), p.consoleCommand(), p.applianceCommand(), p.versionCommand(), p.billCommand(), p.doctorCommand()}
 }
 
 func exitOf(err error) int {

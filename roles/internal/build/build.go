@@ -39,10 +39,7 @@ type Helper struct {
 
 // Of collects the facts. helper may be nil; pages may be nil.
 func Of(helper []byte, pages fs.FS) (Facts, error) {
-	f := Facts{Version: "unknown", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		f.read(info)
-	}
+	f := Recorded()
 	if helper != nil {
 		f.Helper = &Helper{SHA256: sum(helper)}
 		if info, err := buildinfo.Read(bytes.NewReader(helper)); err == nil {
@@ -59,14 +56,17 @@ func Of(helper []byte, pages fs.FS) (Facts, error) {
 	return f, err
 }
 
-// Version is the module's version, or the revision it was built from.
-func Version() string {
-	f := Facts{Version: "unknown"}
+// Recorded are the facts that the compiler wrote down; no sums.
+func Recorded() Facts {
+	f := Facts{Version: "unknown", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		f.read(info)
 	}
-	return f.Version
+	return f
 }
+
+// Version is the module's version, or the revision it was built from.
+func Version() string { return Recorded().Version }
 
 func (f *Facts) read(info *debug.BuildInfo) {
 	f.Version = info.Main.Version
