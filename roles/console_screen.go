@@ -49,7 +49,7 @@ func (c *console) screen(ctx context.Context) string {
 		row("network", line)
 	}
 	row("memory", memory())
-	row("disk", disk(c.dir))
+	row("disk", diskUse(c.dir))
 	if old, pending, err := c.machine.Pending(); err == nil && pending {
 		row("WAITING", "the addresses are not confirmed and go back to "+old.String()+" (2)")
 	}
@@ -156,7 +156,7 @@ func memory() string {
 	return fmt.Sprintf("about %d of %d MB used", used, value("MemTotal"))
 }
 
-func disk(dir string) string {
+func diskUse(dir string) string {
 	var s unix.Statfs_t
 	if err := unix.Statfs(filepath.Clean(dir), &s); err != nil {
 		return err.Error()
