@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -44,6 +45,11 @@ func (s Spec) Check() error {
 	}
 	if s.Limits.MemoryBytes < 0 || s.Limits.CPUPercent < 0 || s.Limits.Processes < 0 {
 		return fmt.Errorf("%w: negative limit", ErrInvalid)
+	}
+	for _, l := range slices.Concat(slices.Collect(maps.Values(s.Foreign))...) {
+		if !filepath.IsAbs(l) {
+			return fmt.Errorf("%w: layer %q is not an absolute directory", ErrInvalid, l)
+		}
 	}
 	for _, l := range s.Layers {
 		if !filepath.IsAbs(l) {

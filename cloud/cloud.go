@@ -49,6 +49,13 @@ type Layered interface {
 	UsesLayers() bool
 }
 
+// Mixed is implemented by Layered drivers whose machines may be of several
+// architectures. A spec has layers for each (Layers, Foreign).
+type Mixed interface {
+	// Architectures are those of the machines there are, as Go names them.
+	Architectures(ctx context.Context) ([]string, error)
+}
+
 // Console is implemented by drivers that keep what an instance printed while
 // it booted.
 type Console interface {
@@ -122,15 +129,16 @@ type Mount struct {
 
 // Spec describes one instance to launch.
 type Spec struct {
-	Name    string            // unique in the installation, at most 32 of [a-z0-9-]
-	Group   string            // instances of one group (an application) reach each other, others do not
-	Layers  []string          // root file system, lowest first: absolute directories; Layered drivers only
-	Context []byte            // what the instance is told, by context.Encode
-	Limits  Limits            // zero fields: no limit
-	Tags    map[string]string // kept with the instance
-	Volumes []Mount           // attached before it starts; launched again, it has these and no others
-	Slot    int               // of the group on each machine of a cluster, from 1; 0: the driver chooses
-	Public  []int             // TCP ports that people outside of the cloud shall reach, where it has addresses for that
+	Name    string              // unique in the installation, at most 32 of [a-z0-9-]
+	Group   string              // instances of one group (an application) reach each other, others do not
+	Layers  []string            // root file system, lowest first: absolute directories; Layered drivers only
+	Context []byte              // what the instance is told, by context.Encode
+	Limits  Limits              // zero fields: no limit
+	Tags    map[string]string   // kept with the instance
+	Volumes []Mount             // attached before it starts; launched again, it has these and no others
+	Slot    int                 // of the group on each machine of a cluster, from 1; 0: the driver chooses
+	Foreign map[string][]string // Layers for other architectures than this machine's, as Go names them; Mixed drivers only
+	Public  []int               // TCP ports that people outside of the cloud shall reach, where it has addresses for that
 }
 
 // Limits bound an instance's use of the machine.

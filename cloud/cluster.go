@@ -14,6 +14,7 @@ type Machine struct {
 	Subnet   netip.Prefix // of its containers
 	Up       bool         // false only when it was declared lost: its instances are launched elsewhere
 	Cordoned bool         // it keeps what it has and gets nothing new
+	Arch     string       // as Go names it; empty: that of the director's machine
 	CPUs     int
 	Memory   int64 // bytes
 	Free     int64 // bytes of memory that no program uses

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -161,7 +162,7 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 		return nil, nil, err
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
-		Layers: images.LayersWith, Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
+		Layers: images.LayersWith, ForeignLayers: foreign(images), Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
 		Git:      gitConfig(c),
 		Keep:     director.KeepConfig{Bin: c.Bin.Keep, Audit: c.History.Audit, Operations: c.History.Operations},
 		Settings: c.Show(),
@@ -170,6 +171,15 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 		Limits: director.Limits{ManagerMemory: int64(c.Limits.ManagerMemory), AgentMemory: int64(c.Limits.AgentMemory), AgentCPU: c.Limits.AgentCPU, Processes: c.Limits.AgentProcesses,
 			Instances: c.Limits.InstancesPerApplication, Upload: int64(c.Upload.MaxBytes)}})
 	return d, clouds, err
+}
+
+// foreign are the layers for machines of a cluster that are of another
+// architecture.
+func foreign(images *imagebuild.Store) func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error) {
+	debian := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
+	return func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error) {
+		return images.For(cmp.Or(debian[arch], arch)).LayersWith(ctx, kind, packages, extra, progress)
+	}
 }
 
 // packagesOf makes code of Debian packages where this machine has apt.

@@ -3,6 +3,8 @@ package nodes_test
 import (
 	"context"
 	"errors"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"nutshell/cloud"
 	"nutshell/cloud/cloudtest"
+	"nutshell/cloud/nodes"
 )
 
 func has(t *testing.T, sim *cloudtest.Sim, name string) bool {
@@ -285,10 +288,49 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestMixedMachines: each gets the layers of its architecture.
+func TestMixedMachines(t *testing.T) {
+	s, native, foreign := newShelf(), &noting{}, &noting{}
+	s.add(t, "native", native)
+	s.add(t, "foreign", foreign)
+	s.set("foreign", func(m *cloud.Machine) { m.Arch = "riscv64" })
+	d, err := nodes.New(cloud.Config{Name: "nodes", Installation: "test0001", Dir: t.TempDir(), Binary: "/bin/true", Log: cloudtest.Log(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.(cloud.Clustered).Use(s)
+	archs, err := d.(cloud.Mixed).Architectures(t.Context())
+	if want := []string{runtime.GOARCH, "riscv64"}; err != nil || !cmp.Equal(archs, want) {
+		t.Errorf("Architectures = %v, %v; want %v", archs, err, want)
+	}
+	ours, theirs := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	list := specs("web-1", "web-2", "web-3")
+	for n := range list[:2] {
+		list[n].Layers, list[n].Foreign = []string{"/layers/" + ours}, map[string][]string{"riscv64": {"/layers/" + theirs}}
+	}
+	list[2].Layers = []string{"/layers/" + ours}
+	at := launch(t, d, list[:2]...)
+	if at["web-1"] == at["web-2"] {
+		t.Errorf("they are on %v", at)
+	}
+	if at := launch(t, d, list[2]); at["web-3"] != "native" {
+		t.Errorf("what has no layers for the foreign machine is on %v", at)
+	}
+	if want := []string{"/layers/" + theirs}; !cmp.Equal(foreign.layers, want) {
+		t.Errorf("the foreign machine got layers %v, want %v", foreign.layers, want)
+	}
+	if slices.Contains(native.layers, "/layers/"+theirs) {
+		t.Errorf("the native machine got layers %v", native.layers)
+	}
+}
+
 type noting struct {
 	cloudtest.Sim
-	slots map[string]int
+	slots  map[string]int
+	layers []string
 }
+
+func (n *noting) UsesLayers() bool { return true }
 
 func (n *noting) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instance, error) {
 	for _, s := range specs {
@@ -296,6 +338,7 @@ func (n *noting) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instan
 			n.slots = map[string]int{}
 		}
 		n.slots[s.Name] = s.Slot
+		n.layers = append(n.layers, s.Layers...)
 	}
 	return n.Sim.Launch(ctx, specs)
 }

@@ -149,7 +149,8 @@ func (d *driver) candidates(s cloud.Spec, list []cloud.Machine, without map[stri
 		if without[m.ID] {
 			continue
 		}
-		c := candidate{Machine: m}
+		layered := d.layered && len(s.Layers)+len(s.Foreign) > 0 // a volume has none
+		c := candidate{Machine: m, Alien: layered && len(layersFor(s, m)) == 0}
 		_, c.Failed = d.recent.failed[m.ID]
 		for _, p := range d.recent.promises {
 			if p.machine == m.ID {

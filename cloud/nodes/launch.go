@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"nutshell/cloud"
@@ -60,7 +61,9 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec, f fleet, list []cloud
 		if err != nil {
 			return cloud.Instance{}, errors.Join(append(errs, err)...)
 		}
-		i, err := d.launchOn(ctx, s, to)
+		on := s
+		on.Layers, on.Foreign = layersFor(s, f[to.machine]), nil
+		i, err := d.launchOn(ctx, on, to)
 		if err == nil {
 			return i, nil
 		}
@@ -84,6 +87,14 @@ func (d *driver) slot(ctx context.Context, group string) (int, error) {
 		return 0, fmt.Errorf("network of group %s: %w", group, err)
 	}
 	return slot, nil
+}
+
+// layersFor are a spec's layers for a machine's architecture.
+func layersFor(s cloud.Spec, m cloud.Machine) []string {
+	if m.Arch == "" || m.Arch == runtime.GOARCH {
+		return s.Layers
+	}
+	return s.Foreign[m.Arch]
 }
 
 // assignment is the machine that an instance shall run on.

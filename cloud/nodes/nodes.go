@@ -10,14 +10,18 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,6 +96,18 @@ func (d *driver) Use(machines cloud.Machines) {
 
 // UsesLayers says that specs need layers, which machines fetch by digest.
 func (d *driver) UsesLayers() bool { return d.layered }
+
+// Architectures are those of the machines that are not lost.
+func (d *driver) Architectures(ctx context.Context) ([]string, error) {
+	_, list, err := d.machines(ctx)
+	found := map[string]bool{}
+	for _, m := range list {
+		if m.Up {
+			found[cmp.Or(m.Arch, runtime.GOARCH)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), err
+}
 
 // fleet is the machines of one order.
 type fleet map[string]cloud.Machine

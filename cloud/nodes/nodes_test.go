@@ -148,7 +148,7 @@ type withoutVolumes struct {
 	cloud.Console
 }
 
-// TestDriver runs the suite on one machine and on three.
+// TestDriver runs the suite on three machines, and on one the cases of volumes.
 func TestDriver(t *testing.T) {
 	binary, own := cloudtest.Program(t), strings.ToLower(rand.Text())[:7] // other tests run at the same time
 	kill := func(t *testing.T, i cloud.Instance) {
@@ -164,8 +164,8 @@ func TestDriver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for count, name := range map[int]string{1: "one-machine", 3: "three-machines"} {
-		t.Run(name, func(t *testing.T) {
+	for count, only := range map[int]string{1: "volume", 3: ""} {
+		t.Run(fmt.Sprintf("machines-%d", count), func(t *testing.T) {
 			shelves := map[string]*shelf{} // machines outlive their director
 			open := func(inner *testing.T, dir string) cloud.Driver {
 				if shelves[dir] == nil {
@@ -188,7 +188,7 @@ func TestDriver(t *testing.T) {
 				}
 				return withoutVolumes{d, d.(cloud.Stopper), d.(cloud.Console)}
 			}
-			cloudtest.Run(t, open, cloudtest.Options{Kill: kill})
+			cloudtest.Run(t, open, cloudtest.Options{Kill: kill, Only: only})
 		})
 	}
 }

@@ -33,6 +33,7 @@ type candidate struct {
 	Kin      int   // instances that it has of the same service
 	Group    int   // instances that it has of the same group
 	Promised int64 // memory of instances that were placed there a moment ago, which Free does not show yet
+	Alien    bool  // there are no layers for its architecture
 	Failed   bool  // it failed to launch something a short while ago
 }
 
@@ -45,7 +46,7 @@ func place(need int64, machines []candidate) (string, error) {
 		return "", fmt.Errorf("%w: no machine has joined the cluster and been approved", cloud.ErrUnavailable)
 	}
 	fit := slices.DeleteFunc(slices.Clone(machines), func(c candidate) bool {
-		return !c.Up || c.Cordoned || c.left() < need
+		return !c.Up || c.Cordoned || c.Alien || c.left() < need
 	})
 	if len(fit) == 0 {
 		return "", refusal(need, machines)
@@ -80,6 +81,8 @@ func refusal(need int64, machines []candidate) error {
 			why = append(why, name+" does not answer")
 		case c.Cordoned:
 			why, kind = append(why, name+" is cordoned"), cloud.ErrQuota
+		case c.Alien:
+			why = append(why, "there are no images for "+name+", which is "+c.Arch)
 		default:
 			why, kind = append(why, fmt.Sprintf("%s has %d MiB of %d", name, max(0, c.left())>>20, c.Memory>>20)), cloud.ErrQuota
 		}

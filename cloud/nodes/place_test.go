@@ -21,6 +21,7 @@ func TestPlace(t *testing.T) {
 	group := func(n int) func(*candidate) { return func(c *candidate) { c.Group = n } }
 	down := func(c *candidate) { c.Up = false }
 	cordoned := func(c *candidate) { c.Cordoned = true }
+	alien := func(c *candidate) { c.Alien, c.Arch = true, "riscv64" }
 	failed := func(c *candidate) { c.Failed = true }
 	promised := func(n int64) func(*candidate) { return func(c *candidate) { c.Promised = n * mib } }
 	for _, c := range []struct {
@@ -42,6 +43,8 @@ func TestPlace(t *testing.T) {
 		{"lost-gets-none", []candidate{m("a", 900, down), m("b", 200)}, "b", nil, ""},
 		{"failed-lately-is-last", []candidate{m("a", 900, failed), m("b", 200, kin(5))}, "b", nil, ""},
 		{"failed-is-better-than-none", []candidate{m("a", 900, failed), m("b", 20)}, "a", nil, ""},
+		{"no-layers-for-it", []candidate{m("a", 900, alien), m("b", 200)}, "b", nil, ""},
+		{"no-layers-for-any", []candidate{m("a", 900, alien)}, "", cloud.ErrUnavailable, "there are no images for name of a, which is riscv64"},
 		{"no-machine", nil, "", cloud.ErrUnavailable, "no machine has joined"},
 		{"all-lost", []candidate{m("a", 900, down)}, "", cloud.ErrUnavailable, "name of a does not answer"},
 		{"nothing-fits", []candidate{m("a", 100), m("b", 900, cordoned), m("c", 900, down)}, "", cloud.ErrQuota,

@@ -19,6 +19,7 @@ var (
 	_ cloud.Clustered = (*driver)(nil)
 	_ cloud.Stopper   = (*driver)(nil)
 	_ cloud.Layered   = (*driver)(nil)
+	_ cloud.Mixed     = (*driver)(nil)
 	_ cloud.Gateway   = (*driver)(nil)
 	_ cloud.Console   = (*driver)(nil)
 	_ cloud.Volumes   = (*driver)(nil)

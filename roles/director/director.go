@@ -44,6 +44,8 @@ type Config struct {
 	// Layers gives the root file system of a kind's instances; nil where no
 	// cloud needs one.
 	Layers func(ctx context.Context, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error)
+	// ForeignLayers is Layers for another architecture, as Go names it.
+	ForeignLayers func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error)
 	// Package gives the archive of the web application in a Debian package, of
 	// the release that layers are made of if layered; nil: there is no apt.
 	Package func(ctx context.Context, name string, layered bool, progress func(step string, fraction float64)) (path string, err error)

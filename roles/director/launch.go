@@ -229,14 +229,8 @@ func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell pr
 			}
 		}
 	}
-	if l, ok := p.driver.(cloud.Layered); ok && l.UsesLayers() {
-		if d.c.Layers == nil {
-			return s, &api.Error{Code: api.CodeUnavailable, Message: "this cloud needs images and nobody builds them"}
-		}
-		var err error
-		if s.Layers, err = d.c.Layers(ctx, kind, packages, extra, tell); err != nil {
-			return s, err
-		}
+	if err := d.lay(ctx, p, &s, kind, packages, extra, tell); err != nil {
+		return s, err
 	}
 	secret, hash := auth.NewSecret()
 	expires := d.c.Now().Add(secretLife)
