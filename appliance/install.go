@@ -29,6 +29,7 @@ type profile struct {
 	sets   []string // below files
 	wants  []string // units that start with the machine
 	target string   // that the machine starts into
+	keeps  []string // of what is masked elsewhere
 }
 
 // Units of Debian and ours. Each name stands for where it lies.
@@ -41,6 +42,7 @@ const (
 	join     = "/usr/lib/systemd/system/nutshell-join.service"
 	first    = "/usr/lib/systemd/system/nutshell-firstboot.service"
 	resolv   = "/usr/lib/systemd/system/nutshell-resolv.path"
+	card     = "/usr/lib/systemd/system/nutshell-card.service"
 	undo     = "/usr/lib/systemd/system/nutshell-network-boot.service"
 )
 
@@ -49,7 +51,8 @@ const multiUser = "/usr/lib/systemd/system/multi-user.target"
 var profiles = map[Profile]profile{
 	Director: {sets: []string{"modules", "machine", "units", "console", "director"}, wants: []string{networkd, ssh, first, resolv, undo, up}, target: multiUser},
 	Backend:  {sets: []string{"modules", "machine", "units", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, undo, nftables, up}, target: multiUser},
-	Node:     {sets: []string{"modules", "machine", "units", "node"}, wants: []string{networkd, ssh, first, resolv, node}, target: multiUser},
+	Node: {sets: []string{"modules", "machine", "units", "node"}, wants: []string{networkd, ssh, first, resolv, card, node}, target: multiUser,
+		keeps: []string{"systemd-sysusers.service"}},
 	Instance: {sets: []string{"modules", "machine", "units", "instance"}, wants: []string{networkd, ssh, first, resolv, join}, target: multiUser},
 	Package:  {sets: []string{"modules", "units", "package"}},
 }
@@ -59,7 +62,7 @@ var masked = []string{"lxc.service", "lxc-net.service", "lxc-monitord.service", 
 	"systemd-pcrmachine.service", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-hwdb-update.service", "systemd-journal-catalog-update.service", "ldconfig.service",
 	"systemd-update-done.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
 	"modprobe@drm.service", "modprobe@configfs.service", "modprobe@efi_pstore.service", "modprobe@fuse.service", "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount",
-	"dev-mqueue.mount", "systemd-udev-load-credentials.service", "systemd-hibernate-clear.service", "systemd-sysusers.service"}
+	"dev-mqueue.mount", "systemd-udev-load-credentials.service", "systemd-hibernate-clear.service", "systemd-sysusers.service", "getty-static.service"}
 
 // Install puts a machine's files into its root file system. What is there
 // already is replaced.
@@ -91,6 +94,9 @@ func Install(root Root, o Options) error {
 		root.Symlink("/etc/systemd/system/"+dir+path.Base(unit), unit)
 	}
 	for _, unit := range masked {
+		if slices.Contains(p.keeps, unit) {
+			continue
+		}
 		root.Symlink("/etc/systemd/system/"+unit, "/dev/null")
 	}
 	root.Symlink("/etc/systemd/system-generators/systemd-ssh-generator", "/dev/null")

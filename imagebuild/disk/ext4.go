@@ -16,6 +16,8 @@ type Ext4 struct {
 	Label string
 	UUID  string
 	Time  time.Time // what was made by this build bears it
+
+	BytesPerInode int // 0: as mke2fs thinks
 }
 
 // WriteExt4 makes a file system at path and puts what the tar holds into it.
@@ -33,8 +35,12 @@ func WriteExt4(ctx context.Context, tools *Tools, path string, e Ext4, tar io.Re
 	if err != nil {
 		return err
 	}
-	cmd, err := tools.Command(ctx, "mke2fs", "-q", "-t", "ext4", "-d", "-", "-L", e.Label, "-U", e.UUID,
-		"-E", "hash_seed="+e.UUID+",lazy_itable_init=1,root_owner=0:0", "-m", "1", path)
+	args := []string{"-q", "-t", "ext4", "-d", "-", "-L", e.Label, "-U", e.UUID,
+		"-E", "hash_seed=" + e.UUID + ",lazy_itable_init=1,root_owner=0:0", "-m", "1"}
+	if e.BytesPerInode > 0 {
+		args = append(args, "-i", strconv.Itoa(e.BytesPerInode))
+	}
+	cmd, err := tools.Command(ctx, "mke2fs", append(args, path)...)
 	if err != nil {
 		return err
 	}

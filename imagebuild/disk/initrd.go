@@ -21,7 +21,7 @@ var initScript []byte
 // disks and buses of VirtualBox, QEMU, clouds and Raspberry Pis. What is built
 // into the kernel is not there, and is not missed.
 var bootModules = []string{"ahci", "ata_piix", "sd_mod", "nvme", "virtio_blk", "virtio_scsi", "virtio_pci", "virtio_mmio", "xen_blkfront", "mptspi", "mptsas", "vmw_pvscsi",
-	"hv_storvsc", "usb_storage", "uas", "mmc_block", "sdhci_iproc", "bcm2835", "sdhci_pci", "ext4", "crc32c_generic", "crc32c_intel", "libcrc32c"}
+	"hv_storvsc", "usb_storage", "uas", "mmc_block", "sdhci_iproc", "sdhci_brcmstb", "bcm2835", "gpio_regulator", "gpio_brcmstb", "pinctrl_brcmstb_bcm2712", "irq_bcm2712_mip", "reset_raspberrypi", "sdhci_pci", "ext4", "crc32c_generic", "crc32c_intel", "libcrc32c"}
 
 // WriteInitrd writes what the kernel starts with: busybox, a script, and the
 // modules that lead to the root file system. It is a thirtieth of what Debian's
