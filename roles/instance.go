@@ -31,7 +31,7 @@ const (
 
 func instanceFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.PathFlag{Name: contextFlag, Value: "/etc/nutshell/context.json", Usage: "what the cloud told this instance"},
+		&cli.PathFlag{Name: contextFlag, Value: "/etc/nutshell/context.json", Usage: "what the cloud told this instance; auto: wherever clouds leave it (disks, metadata service)"},
 		&cli.PathFlag{Name: dirFlag, Value: "/var/lib/nutshell", Usage: "where it keeps its state"},
 	}
 }
@@ -84,6 +84,11 @@ func (p *Program) runInstance(ctx context.Context, role, contextFile, dir string
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	if contextFile == contextAuto {
+		if contextFile, err = findContext(ctx, dir, file.Logger(p.Stderr, slog.LevelInfo)); err != nil {
+			return err
+		}
+	}
 	joined, err := join.Run(ctx, join.Options{ContextFile: contextFile, Dir: filepath.Join(dir, "identity"), Log: file.Logger(p.Stderr, slog.LevelInfo), Now: time.Now})
 	if err != nil {
 		return err

@@ -1,0 +1,241 @@
+package context
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Times of the search. A metadata service may come up after the instance, a
+// disk does not.
+const (
+	askTime   = 3 * time.Second
+	firstWait = 500 * time.Millisecond
+	lastWait  = 5 * time.Second
+)
+
+// mostBytes bounds what a cloud can make us read.
+const mostBytes = 1 << 20
+
+// errNothing says that a place has no context.
+var errNothing = errors.New("there is nothing")
+
+// drive is a disk on which clouds leave files, known by its label.
+type drive struct {
+	label string
+	files []string // in the order in which they are tried
+}
+
+// drives are those of OpenStack (config drive), NoCloud, and OpenNebula's
+// context ISO; VirtualBox and others can carry any of them.
+var drives = []drive{
+	{"config-2", []string{"openstack/latest/user_data", "ec2/latest/user-data"}},
+	{"cidata", []string{"user-data"}},
+	{"CIDATA", []string{"user-data"}},
+	{"CONTEXT", []string{"context.sh"}},
+}
+
+// Finder looks for what the cloud told this instance, in each form that
+// clouds have. Nothing is changed on the disks that it reads.
+type Finder struct {
+	Files    []string                                                    // of this machine, tried first
+	Labels   string                                                      // directory with disks by label: /dev/disk/by-label
+	Mount    func(device string) (dir string, unmount func(), err error) // makes a disk's files readable
+	Metadata string                                                      // base URL of the metadata service: http://169.254.169.254
+	HTTP     *http.Client
+	Said     func(where string, err error) // is told of each place without a context; may be nil
+}
+
+// Find returns the first context that is found and where. It tries all places
+// again and again until ctx ends.
+func (f Finder) Find(ctx context.Context) (c Context, where string, err error) {
+	wait := firstWait
+	for {
+		for _, p := range f.places() {
+			var b []byte
+			if b, err = p.read(ctx); err == nil {
+				if c, err = Decode(b); err == nil {
+					return c, p.name, nil
+				}
+			}
+			if f.Said != nil {
+				f.Said(p.name, err)
+			}
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return Context{}, "", fmt.Errorf("no context was found, the last place said: %w", err)
+		case <-t.C:
+		}
+		wait = min(2*wait, lastWait)
+	}
+}
+
+// place is where a context may be.
+type place struct {
+	name string
+	read func(context.Context) ([]byte, error)
+}
+
+func (f Finder) places() []place {
+	var list []place
+	for _, name := range f.Files {
+		list = append(list, place{name, func(context.Context) ([]byte, error) { return readFile(name) }})
+	}
+	for _, d := range drives {
+		device := filepath.Join(f.Labels, d.label)
+		if _, err := os.Stat(device); err == nil && f.Mount != nil {
+			list = append(list, place{"disk " + d.label, func(context.Context) ([]byte, error) { return f.drive(device, d) }})
+		}
+	}
+	if f.Metadata != "" {
+		list = append(list, place{f.Metadata, f.metadata})
+	}
+	return list
+}
+
+func (f Finder) drive(device string, d drive) ([]byte, error) {
+	dir, unmount, err := f.Mount(device)
+	if err != nil {
+		return nil, err
+	}
+	defer unmount()
+	for _, name := range d.files {
+		b, err := readFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return b, err
+	}
+	return nil, errNothing
+}
+
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return bounded(file)
+}
+
+func bounded(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
+	if err == nil && len(b) > mostBytes {
+		return nil, fmt.Errorf("it is larger than %d bytes", mostBytes)
+	}
+	return b, err
+}
+
+// metadata asks as EC2's service is asked, which OpenStack and others have,
+// too: with a token where the service gives one.
+func (f Finder) metadata(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	token, err := f.ask(ctx, http.MethodPut, "/latest/api/token", http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}})
+	if err != nil && !errors.Is(err, errNothing) {
+		return nil, err // nobody is there
+	}
+	header := http.Header{}
+	if err == nil {
+		header.Set("X-Aws-Ec2-Metadata-Token", strings.TrimSpace(string(token)))
+	}
+	b, err := f.ask(ctx, http.MethodGet, "/latest/user-data", header)
+	if errors.Is(err, errNothing) {
+		return f.ask(ctx, http.MethodGet, "/openstack/latest/user_data", nil)
+	}
+	return b, err
+}
+
+func (f Finder) ask(ctx context.Context, method, path string, header http.Header) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, f.Metadata+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if header != nil {
+		r.Header = header
+	}
+	resp, err := f.HTTP.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w: %s says %s", errNothing, path, resp.Status)
+	}
+	return bounded(resp.Body)
+}
+
+// Decode is Parse for what clouds make of the bytes on the way: packed by
+// gzip, in base64, or as OpenNebula's context.sh.
+func Decode(b []byte) (Context, error) {
+	for range 4 { // each of the wrappings once
+		b = bytes.TrimSpace(b)
+		switch {
+		case bytes.HasPrefix(b, []byte{0x1f, 0x8b}):
+			z, err := gzip.NewReader(bytes.NewReader(b))
+			if err != nil {
+				return Context{}, err
+			}
+			if b, err = bounded(z); err != nil {
+				return Context{}, err
+			}
+		case bytes.HasPrefix(b, []byte("{")):
+			return Parse(b)
+		default:
+			next, err := unwrap(b)
+			if err != nil {
+				return Context{}, err
+			}
+			b = next
+		}
+	}
+	return Context{}, errors.New("it is wrapped too often")
+}
+
+// unwrap reads shell variables, base64 or hex.
+func unwrap(b []byte) ([]byte, error) {
+	if value, ok := variable(b); ok {
+		return value, nil
+	}
+	text := strings.Join(strings.Fields(string(b)), "")
+	if d, err := hex.DecodeString(text); err == nil && len(d) > 0 {
+		return d, nil
+	}
+	if d, err := base64.StdEncoding.DecodeString(text); err == nil && len(d) > 0 {
+		return d, nil
+	}
+	return nil, fmt.Errorf("%w of ours: it is somebody else's user data", errNothing)
+}
+
+// variable finds user data in OpenNebula's context.sh: NAME='value', and
+// '\” for a quote.
+func variable(b []byte) ([]byte, bool) {
+	s := bufio.NewScanner(bytes.NewReader(b))
+	s.Buffer(nil, mostBytes+1)
+	for s.Scan() {
+		name, value, ok := strings.Cut(s.Text(), "=")
+		if name = strings.TrimPrefix(strings.TrimSpace(name), "export "); ok && (name == "USER_DATA" || name == "USERDATA") {
+			value = strings.TrimSpace(value)
+			if len(value) > 1 && (value[0] == '\'' || value[0] == '"') && value[len(value)-1] == value[0] {
+				value = value[1 : len(value)-1]
+			}
+			return []byte(strings.ReplaceAll(value, `'\''`, `'`)), true
+		}
+	}
+	return nil, false
+}
