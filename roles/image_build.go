@@ -28,6 +28,8 @@ func buildFlags() []cli.Flag {
 		&cli.PathFlag{Name: "out", Usage: "what names of the files begin with, or a directory and a slash (default: nutshell-RECIPE-ARCH, here)"},
 		&cli.StringFlag{Name: "arch", Usage: "Debian's name of the architecture: amd64, arm64 (default: the recipe's only one, or this machine's)"},
 		&cli.PathFlag{Name: "binary", Usage: "the nutshell binary that goes into it (default: this one)"},
+		&cli.PathFlag{Name: "settings", Usage: "the settings file of a card, in place of the explained, empty one"},
+		&cli.BoolFlag{Name: "power-of-two", Usage: "a card of a size that QEMU takes"},
 	}, recipeFlags()...)
 }
 
@@ -88,6 +90,12 @@ func (p *Program) makeImage(x *cli.Context, s imageStore, l planned) error {
 	if err != nil {
 		return err
 	}
+	card := artefact.Card{PowerOfTwo: x.Bool("power-of-two")}
+	if file := x.Path("settings"); file != "" {
+		if card.Settings, err = os.ReadFile(file); err != nil {
+			return &api.Error{Code: api.CodeInvalid, Op: "read", Object: "--settings", Err: err}
+		}
+	}
 	key, err := artefact.OpenKey(s.key)
 	if err != nil {
 		return err
@@ -106,7 +114,7 @@ func (p *Program) makeImage(x *cli.Context, s imageStore, l planned) error {
 	began := time.Now()
 	progress, finish := p.bar(l.name())
 	m, err := artefact.Build(x.Context, artefact.Job{Store: s.For(arch), Tools: s.Store, Chain: l.chain, Image: l.image, Kinds: l.kinds, Arch: arch, Program: program, Version: build.Version(),
-		Install: installAppliance, Out: out, Name: name, Time: at, Key: key, Progress: progress})
+		Install: installAppliance, Out: out, Name: name, Time: at, Key: key, Card: card, Progress: progress})
 	finish()
 	if err != nil {
 		return err

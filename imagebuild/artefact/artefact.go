@@ -43,6 +43,7 @@ type Job struct {
 	Name     string    // what their names begin with
 	Time     time.Time // that what is made bears; zero: that of the youngest layer
 	Key      ed25519.PrivateKey
+	Card     Card
 	Progress plan.Progress // may be nil
 }
 
@@ -109,6 +110,9 @@ func (b *build) formats() []plan.Step {
 		if slices.Contains(b.Image.Formats, f) {
 			steps = append(steps, b.packDisk(f))
 		}
+	}
+	if slices.Contains(b.Image.Formats, recipe.SDCard) {
+		steps = append(steps, plan.Step{Name: "card", Share: 20, Do: b.makeCard})
 	}
 	if slices.Contains(b.Image.Formats, recipe.LXC) {
 		steps = append(steps, plan.Step{Name: "container in two files", Share: 10, Do: b.makeSplit})

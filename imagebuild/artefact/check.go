@@ -16,6 +16,7 @@ import (
 	"nutshell/imagebuild"
 	"nutshell/imagebuild/disk"
 	"nutshell/imagebuild/plan"
+	"nutshell/imagebuild/recipe"
 	"nutshell/roles/api"
 )
 
@@ -36,7 +37,11 @@ type Report struct {
 }
 
 // ends are the ends of names of all files of images, longest first.
-var ends = []string{"-rootfs.tar.zst", "-meta.tar.zst", ".tar.zst", ".img.zst", ".qcow2", ".img", ".ova", manifestEnd, sumsEnd, signatureEnd}
+var ends = []string{"-rootfs.tar.zst", "-meta.tar.zst", ".tar.zst", ".img.zst", ".img.xz", ".qcow2", ".img", ".ova", manifestEnd, sumsEnd, signatureEnd}
+
+// formats are those of files that say enough of themselves to be looked into
+// alone.
+var formats = map[string]recipe.Format{"-rootfs.tar.zst": recipe.LXC, "-meta.tar.zst": recipe.LXC, ".tar.zst": recipe.Unified, ".qcow2": recipe.QCOW2, ".img": recipe.Raw, ".img.zst": recipe.SDCard, ".img.xz": recipe.SDCard, ".ova": recipe.OVA}
 
 // BaseOf is what the names of all files of an image begin with, and the end of
 // this one.
@@ -57,14 +62,26 @@ func Check(ctx context.Context, file string, c Checks) (Report, error) {
 		c.Progress = func(string, float64) {}
 	}
 	base, end, ok := BaseOf(file)
+	if strings.HasPrefix(file, "/dev/") {
+		facts, err := checkCard(ctx, file)
+		return Report{Name: file, Facts: facts}, err
+	}
 	if !ok {
-		return Report{}, refused(file, "its name is none of an image", "an image ends in .ova, .qcow2, .img, .img.zst or .tar.zst")
+		return Report{}, refused(file, "its name is none of an image", "an image ends in .ova, .qcow2, .img, .img.zst or .tar.zst; a card is named by its device")
 	}
 	if _, err := os.Stat(file); err != nil {
 		return Report{}, &api.Error{Code: api.CodeNotFound, Op: "check", Object: file, Err: err}
 	}
 	r := Report{Name: filepath.Base(base)}
 	sums, err := os.ReadFile(base + sumsEnd)
+	if format, alone := formats[end]; c.Unsigned && errors.Is(err, fs.ErrNotExist) && alone {
+		if aCard(file) {
+			format = recipe.SDCard
+		}
+		r.Files = []File{{Name: filepath.Base(file), Format: format}}
+		r.Facts, err = c.inside(ctx, file, r.Files[0])
+		return r, err
+	}
 	if err != nil {
 		return r, refused(file, "its sums are missing", "keep "+r.Name+sumsEnd+", "+signatureEnd+" and "+manifestEnd+" beside it")
 	}

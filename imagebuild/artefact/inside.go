@@ -34,6 +34,8 @@ func (c Checks) inside(ctx context.Context, file string, f File) ([]string, erro
 		if info, err = os.Stat(file); err == nil {
 			facts, err = c.disk(ctx, file, info.Size())
 		}
+	case recipe.SDCard:
+		facts, err = checkCard(ctx, file)
 	case recipe.LXC, recipe.Unified:
 		facts, err = insideTar(ctx, file)
 	}
