@@ -97,8 +97,27 @@ type OpenSession struct {
 
 // Setup is how far a new installation is set up.
 type Setup struct {
-	Needed            bool    `json:"needed"`             // nobody said yet that it is done
-	PasswordGenerated bool    `json:"password_generated"` // the asker still has the password that was printed
-	Clouds            []Cloud `json:"clouds"`
-	Applications      int     `json:"applications"`
+	Needed            bool      `json:"needed"`             // nobody said yet that it is done
+	PasswordGenerated bool      `json:"password_generated"` // the asker still has the password that was printed
+	Clouds            []Cloud   `json:"clouds"`
+	Applications      int       `json:"applications"`
+	Exposure          *Exposure `json:"exposure,omitempty" doc:"of an appliance"`
+}
+
+// Exposure is how an appliance is reached, with what to look at before it is
+// reached from further away than its own network.
+type Exposure struct {
+	Interface      string   `json:"interface"`
+	Network        string   `json:"network" doc:"of the interface; empty: it has none"`
+	Pool           string   `json:"pool" doc:"addresses that instances get there, FIRST-LAST"`
+	Problem        string   `json:"problem,omitempty" doc:"what is wrong with the range of addresses"`
+	Outside        []Visit  `json:"outside" doc:"where people are signed in from beyond that network, the newest first"`
+	NoSecondFactor []string `json:"no_second_factor" doc:"administrators whose password alone lets them in"`
+}
+
+// Visit is an address from which somebody is signed in.
+type Visit struct {
+	Address string    `json:"address"`
+	User    string    `json:"user"`
+	Seen    time.Time `json:"seen"`
 }

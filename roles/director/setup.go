@@ -36,6 +36,9 @@ func (d *Director) setup(ctx context.Context, _ *struct{}) (api.Setup, error) {
 		return out, err
 	}
 	out.Needed, out.PasswordGenerated, out.Applications = state == "needed", generated == auth.HashSecret(u.Password), len(apps)
+	if out.Exposure, err = d.exposure(ctx); err != nil {
+		return out, err
+	}
 	out.Clouds, err = d.listClouds(ctx, nil)
 	return out, err
 }

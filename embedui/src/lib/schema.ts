@@ -367,6 +367,19 @@ export interface components {
             time: string;
             type: string;
         };
+        Exposure: {
+            interface: string;
+            /** @description of the interface; empty: it has none */
+            network: string;
+            /** @description administrators whose password alone lets them in */
+            no_second_factor: string[];
+            /** @description where people are signed in from beyond that network, the newest first */
+            outside: components["schemas"]["Visit"][];
+            /** @description addresses that instances get there, FIRST-LAST */
+            pool: string;
+            /** @description what is wrong with the range of addresses */
+            problem?: string;
+        };
         Factors: {
             passkey_host: string;
             passkey_problem?: string;
@@ -980,6 +993,8 @@ export interface components {
             /** Format: int64 */
             applications: number;
             clouds: components["schemas"]["Cloud"][];
+            /** @description of an appliance */
+            exposure?: components["schemas"]["Exposure"];
             needed: boolean;
             password_generated: boolean;
         };
@@ -1118,6 +1133,12 @@ export interface components {
             installation: string;
             revision: string;
             version: string;
+        };
+        Visit: {
+            address: string;
+            /** Format: date-time */
+            seen: string;
+            user: string;
         };
         Volume: {
             /** Format: int64 */

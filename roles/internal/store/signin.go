@@ -34,6 +34,11 @@ func (v View) Sessions(ctx context.Context, user int64, now time.Time) ([]Sessio
 	return v.sessions(ctx, `user = ? AND expires > ?`, user, micros(now))
 }
 
+// OpenSessions lists all that count, the last seen first.
+func (v View) OpenSessions(ctx context.Context, now time.Time) ([]Session, error) {
+	return v.sessions(ctx, `expires > ?`, micros(now))
+}
+
 // SessionUser finds a session by the hash of its secret, and whose it is.
 func (v View) SessionUser(ctx context.Context, hash string) (Session, User, error) {
 	list, err := v.sessions(ctx, `hash = ?`, hash)
