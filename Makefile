@@ -61,6 +61,12 @@ chaos: deps-test ui helper ## kill every role and daemon during every kind of ch
 e2e: build ## the UI in a real browser against a real director
 	cd embedui && npm run e2e
 
+OVA ?= dist/nutshell-ova-amd64.ova
+.PHONY: appliance-test
+appliance-test: ## start the OVA by BIOS and EFI in qemu and host a PHP site on it; OVA=file
+	@test -f $(OVA) || { echo "no $(OVA): nutshell image build ova --out dist/, or OVA=file" >&2; exit 1; }
+	NUTSHELL_APPLIANCE=$(abspath $(OVA)) $(GO) test -count=1 -v -timeout 60m -run 'TestAppliance$$' .
+
 .PHONY: screenshots
 screenshots: ui ## the pictures of the manual and the README, into docs/screenshots
 	cd embedui && npm run screenshots
