@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cheggaaa/pb/v3"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"nutshell/imagebuild"
+	"nutshell/imagebuild/recipe"
 )
 
 // imageStore is the store of layers with where the key lies that images are
@@ -23,6 +25,11 @@ type imageStore struct {
 
 // imageCommand makes images, and the layers that they and containers are made of.
 func (p *Program) imageCommand() *cli.Command {
+	for _, k := range p.Services.Kinds() {
+		if slices.Contains(recipe.Names(), k.Name) {
+			panic("roles: service kind " + k.Name + " has the name of a recipe") // image build takes both; a bug in main.go
+		}
+	}
 	hidden := func(c *cli.Command) *cli.Command { c.Hidden = true; return c }
 	return &cli.Command{Name: "image", Usage: "images of machines, disks, containers and cards", Category: "this machine", HideHelpCommand: true, Subcommands: []*cli.Command{
 		p.imageVerb("list-recipes", "list the recipes that come with Nutshell", "", "", nil, p.listRecipes),

@@ -144,7 +144,7 @@ func programFor(given, arch string) (string, error) {
 	}
 	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]
 	if machine == elf.EM_NONE {
-		return fail("there are no images for architecture "+api.Shorten(arch), "amd64 or arm64", nil)
+		return "", &api.Error{Code: api.CodeInvalid, Op: "build image", Object: "for " + api.Shorten(arch), Message: "there is no such architecture", Hint: "amd64 or arm64"}
 	}
 	hint := "give one with --binary; make build-arm64 makes it for arm64"
 	if given == "" {
