@@ -90,6 +90,12 @@ binary: ## ./nutshell from what is built already
 	@! ldd ./nutshell >/dev/null 2>&1 || { echo "nutshell is not static; see docs/adr/0002" >&2; exit 1; }
 	@ls -lh nutshell | awk '{print "nutshell: static, " $$5}'
 
+.PHONY: deb
+deb: build build-arm64 ## Debian packages of both architectures: dist/nutshell_*.deb
+	rm -f dist/nutshell_*.deb
+	./nutshell image deb --out dist
+	./nutshell image deb --out dist --binary nutshell-arm64
+
 .PHONY: sbom
 sbom: build ## the bill of materials: dist/nutshell.cdx.json
 	@mkdir -p dist

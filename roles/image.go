@@ -42,6 +42,7 @@ func (p *Program) imageCommand() *cli.Command {
 				"Example: nutshell image customise lxc --package htop --file ./site:/srv/site --script setup.sh --out mine", append(buildFlags(), customFlags()...), p.customiseImage),
 		p.imageVerb("check", "verify an image: signature, sums, and what is inside", "FILE", "Example: nutshell image check nutshell-ova-amd64.ova", checkFlags(), p.checkImage),
 		p.imageVerb("key", "print the public key of the images made here", "", "Give it to those who check your images: nutshell image check FILE --key KEY.pem", nil, p.showImageKey),
+		p.debCommand(),
 		p.layersCommand(),
 		hidden(p.imageVerb("list", "list layers", "", "", nil, p.listLayers)),
 		hidden(p.imageVerb("clean", "remove layers that nothing is launched with any more", "", "", nil, p.cleanLayers)),

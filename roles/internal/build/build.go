@@ -65,6 +65,14 @@ func Recorded() Facts {
 	return f
 }
 
+// Read are the facts recorded in another binary of ours, without those of the
+// machine that it is for.
+func Read(info *debug.BuildInfo) Facts {
+	f := Facts{Version: "unknown", Go: info.GoVersion}
+	f.read(info)
+	return f
+}
+
 // Version is the module's version, or the revision it was built from.
 func Version() string { return Recorded().Version }
 
