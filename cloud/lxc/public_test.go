@@ -26,7 +26,7 @@ func TestPublicAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Options = map[string]string{"public": device + " 198.18.77.10-198.18.77.11"}
-	d, _ := b.driver(t)
+	d, dir := b.driver(t)
 	var specs []cloud.Spec
 	for _, name := range []string{"one", "two", "three"} {
 		specs = append(specs, cloud.Spec{Name: name, Group: "g", Layers: []string{b.Layer}, Public: []int{atoi(t, cloudtest.Port)}})
@@ -72,5 +72,17 @@ func TestPublicAddresses(t *testing.T) {
 	}
 	if again[0].Public != first.Public {
 		t.Errorf("the next one got %q, want %q, which is free again", again[0].Public, first.Public)
+	}
+	// Somebody gives the machine another range: who starts again gets one of it.
+	if err := d.(cloud.Stopper).Stop(t.Context(), []string{again[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	b.Options = map[string]string{"public": device + " 198.18.77.20-198.18.77.21"}
+	moved, err := b.open(t, dir).Launch(t.Context(), []cloud.Spec{{Name: "four", Group: "g", Layers: []string{b.Layer}, Public: []int{atoi(t, cloudtest.Port)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if moved[0].Public != "198.18.77.20" || moved[0].Address != again[0].Address {
+		t.Errorf("in another range it is %s, %s", moved[0].Public, moved[0].Address)
 	}
 }
