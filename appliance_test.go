@@ -226,6 +226,9 @@ func (m *virtual) hostsSite(t *testing.T, binary string) {
 	until(t, bootTime, "the page", func() bool { return strings.Contains(m.text(), "the answer is 42") })
 	until(t, bootTime, "the figures", func() bool { return strings.Contains(m.text(), "/dev/sda") })
 	t.Log(m.text()[strings.LastIndex(m.text(), "the answer is 42"):])
+	// As Debian's package of a kernel does, with the one that is there.
+	fmt.Fprint(m.serial, "nutshell appliance kernel $(uname -r) && mount /boot/efi && grep -c menuentry /boot/efi/grub/grub.cfg && echo kernel-$((6*7))\n")
+	until(t, bootTime, "a kernel that starts next time", func() bool { return strings.Contains(m.text(), "kernel-42") })
 }
 
 // site is an archive of a page that only PHP can make.
