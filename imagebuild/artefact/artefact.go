@@ -52,8 +52,9 @@ type build struct {
 	Job
 	work       *plan.Work
 	root       *tree.Tree
-	layers     []imagebuild.Layer // of the root file system
-	inside     []imagebuild.Layer // that containers of the machine are made of
+	layers     []imagebuild.Layer  // of the root file system
+	inside     []imagebuild.Layer  // that containers of the machine are made of
+	unwanted   map[string][]string // by the digest of the layer that must not have it
 	tools      *disk.Tools
 	toolLayers []imagebuild.Layer
 	raw        string // the disk, once made
@@ -154,6 +155,14 @@ func (b *build) makeLayers(ctx context.Context, progress plan.Progress) (err err
 		return err
 	}
 	done++
+	adding := slices.DeleteFunc(slices.Clone(chain), func(r recipe.Recipe) bool { return !r.Adds() })
+	b.unwanted = map[string][]string{}
+	for i, l := range b.layers {
+		b.unwanted[l.Digest] = adding[i].Remove
+		if adding[i].Name == servicesLayer {
+			b.unwanted[l.Digest] = append(slices.Clone(adding[i].Remove), startedByAgents...)
+		}
+	}
 	if b.Image.ServicesIn != recipe.InLayers {
 		return nil
 	}
@@ -186,6 +195,13 @@ func ToolLayers(ctx context.Context, s *imagebuild.Store, progress plan.Progress
 	return s.Chain(ctx, chain, progress)
 }
 
+// servicesLayer is the layer with the packages of all kinds.
+const servicesLayer = "services"
+
+// startedByAgents is by what Debian starts the daemons of kinds, which agents
+// start themselves.
+var startedByAgents = []string{"/etc/systemd/system/multi-user.target.wants/*", "/etc/systemd/system/timers.target.wants/*"}
+
 // withKinds puts the packages of all kinds above the recipe that says first
 // what is made, so that what users add above finds them there.
 func withKinds(chain []recipe.Recipe, kinds []Kind) ([]recipe.Recipe, error) {
@@ -196,7 +212,7 @@ func withKinds(chain []recipe.Recipe, kinds []Kind) ([]recipe.Recipe, error) {
 	if len(packages) == 0 {
 		return chain, nil
 	}
-	r, err := recipe.ForKind("services", packages)
+	r, err := recipe.ForKind(servicesLayer, packages)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func container(t *testing.T, out string, key ed25519.PrivateKey) Manifest {
 		root.Write("/etc/profile-is", []byte(i.Profile), 0o644)
 		return nil
 	}
-	b := &build{work: work, layers: []imagebuild.Layer{{Name: "small", Suite: "trixie", Digest: strings.Repeat("a", 64), Dir: layer, Installed: map[string]string{"dash": "0.5"}}},
+	b := &build{work: work, unwanted: map[string][]string{strings.Repeat("a", 64): chain[0].Remove}, layers: []imagebuild.Layer{{Name: "small", Suite: "trixie", Digest: strings.Repeat("a", 64), Dir: layer, Installed: map[string]string{"dash": "0.5"}}},
 		Job: Job{Chain: chain, Image: recipe.Image{Formats: []recipe.Format{recipe.LXC, recipe.Unified}, Profile: "instance"}, Kinds: []Kind{{Name: "php"}}, Arch: "amd64",
 			Program: filepath.Join(layer, "usr/bin/sh"), Version: "1", Install: install, Out: out, Name: "small", Time: time.Unix(1_700_000_000, 0), Key: key}}
 	nothing := func(string, float64) {}

@@ -20,11 +20,14 @@ const storeOf = "/var/lib/nutshell/images"
 
 // makeRoot puts the root file system together.
 func (b *build) makeRoot(context.Context, plan.Progress) (err error) {
-	if b.root, err = tree.New(dirs(b.layers)...); err != nil {
+	if b.root, err = tree.New(); err != nil {
 		return err
 	}
-	for _, r := range b.Chain {
-		if err := b.root.Remove(r.Remove...); err != nil { // also what a layer below the recipe's brought
+	for _, l := range b.layers {
+		if err := b.root.Lay(l.Dir); err != nil {
+			return err
+		}
+		if err := b.root.Remove(b.unwanted[l.Digest]...); err != nil { // also what a layer below brought
 			return err
 		}
 	}

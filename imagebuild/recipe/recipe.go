@@ -116,7 +116,7 @@ func (r Recipe) With(packages []string) Recipe {
 }
 
 // Chain returns r and all it inherits from, lowest first. A recipe that says
-// nothing of what is emptied and removed does that as the one below.
+// nothing of what is emptied and removed is tidied as layers of kinds are.
 func Chain(r Recipe) ([]Recipe, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -143,8 +143,8 @@ func Chain(r Recipe) ([]Recipe, error) {
 
 // Upon puts r on top of a chain.
 func Upon(chain []Recipe, r Recipe) []Recipe {
-	if top := chain[len(chain)-1]; r.Empty == nil && r.Remove == nil {
-		r.Empty, r.Remove = top.Empty, top.Remove
+	if kind, err := Load("kind"); err == nil && r.Empty == nil && r.Remove == nil {
+		r.Empty, r.Remove = kind.Empty, kind.Remove
 	}
 	r.Inherits = chain[len(chain)-1].Name
 	return append(chain, r)

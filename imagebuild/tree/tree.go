@@ -47,12 +47,15 @@ type whole bool
 func New(lowers ...string) (*Tree, error) {
 	t := &Tree{entries: map[string]*entry{"": {mode: fs.ModeDir | 0o755}}}
 	for _, dir := range lowers {
-		if err := t.walk(dir, "", false); err != nil {
+		if err := t.Lay(dir); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
+
+// Lay puts one more directory on top.
+func (t *Tree) Lay(dir string) error { return t.walk(dir, "", false) }
 
 // Copy puts a directory of this machine below a path, as it lies: also
 // whiteouts and marks of overlayfs.
