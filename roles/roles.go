@@ -57,7 +57,7 @@ func (p *Program) kinds() []api.Kind {
 	return list
 }
 
-func roleNames() []string { return []string{"director", "manager", "agent"} }
+func roleNames() []string { return []string{"director", "manager", "agent", "node"} }
 
 // roleOf finds the role and the arguments behind it.
 func roleOf(args []string) (role string, rest []string, err error) {
@@ -98,6 +98,7 @@ func (p *Program) role(ctx context.Context, role string, args []string) error {
 		"director": p.directorCommand(),
 		"manager":  p.instanceCommand("manager"),
 		"agent":    p.instanceCommand("agent"),
+		"node":     p.nodeCommand(),
 		roleJoin:   p.instanceCommand(""),
 		roleInit:   p.initCommand(),
 		roleTool:   p.toolCommand(),

@@ -35,7 +35,7 @@ func settingFlags() []cli.Flag {
 		panic("roles: the built-in defaults are wrong: " + err.Error())
 	}
 	for _, e := range defaults.Show() {
-		if strings.HasPrefix(e.Key, "client.") || e.Key == "clouds" {
+		if strings.HasPrefix(e.Key, "client.") || strings.HasPrefix(e.Key, "node.") || e.Key == "clouds" {
 			continue // the client's options have flags of their own; clouds have too many fields for one
 		}
 		usage := e.Help
@@ -162,7 +162,8 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 		return nil, nil, err
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
-		Layers: images.LayersWith, ForeignLayers: foreign(images), Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
+		Nodes:  nodesOf(c),
+		Layers: images.LayersWith, ForeignLayers: foreign(images), Layer: images.Export, Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
 		Git:      gitConfig(c),
 		Keep:     director.KeepConfig{Bin: c.Bin.Keep, Audit: c.History.Audit, Operations: c.History.Operations},
 		Settings: c.Show(),

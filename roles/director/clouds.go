@@ -20,6 +20,7 @@ type place struct {
 	name, kind string
 	driver     cloud.Driver
 	broken     error // why there is no driver
+	clustered  bool  // its instances run on nodes
 
 	mu      sync.Mutex
 	checked time.Time
@@ -46,6 +47,10 @@ func (d *Director) openClouds() error {
 			Ports: d.ports(), Options: c.Options, Log: d.c.Log.With("cloud", c.Name)})
 		if errors.Is(p.broken, cloud.ErrInvalid) {
 			return &api.Error{Code: api.CodeInvalid, Op: "open", Object: "cloud " + c.Name, Err: p.broken, Hint: "mend the section clouds of the configuration"}
+		}
+		if c, ok := p.driver.(cloud.Clustered); ok {
+			p.clustered = true
+			c.Use(machines{d})
 		}
 		d.clouds = append(d.clouds, p)
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -49,6 +50,9 @@ type Config struct {
 	// Package gives the archive of the web application in a Debian package, of
 	// the release that layers are made of if layered; nil: there is no apt.
 	Package func(ctx context.Context, name string, layered bool, progress func(step string, fraction float64)) (path string, err error)
+	// Layer writes a layer that Layers gave, as a compressed tar, for another
+	// machine; nil where Layers is.
+	Layer func(ctx context.Context, digest string, w io.Writer) error
 	// FetchPrivate lets manifests name URLs at addresses that are not public.
 	FetchPrivate bool
 
@@ -60,6 +64,7 @@ type Config struct {
 	// Metrics bounds the history of what instances measured; zero fields get defaults.
 	Metrics MetricsConfig
 	Credit  CreditConfig
+	Nodes   NodesConfig
 	Keep    KeepConfig
 	// Settings is the whole configuration as it is shown to administrators, and
 	// from which follows what they may change while the director runs; may be nil.
@@ -110,6 +115,9 @@ type Director struct {
 	secrets      *seal.Box // seals what the database must not tell
 	http         *httpapi.Server
 	clouds       []*place
+	nodes        *nodes
+	joins        *auth.Limiter // of machines that want to join
+	challenges   *challenges
 	limits       *auth.Limiter
 	codes        *auth.Limiter // of second factors: fewer tries than of passwords, for there are fewer codes
 	proofs       *proofs
@@ -166,7 +174,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 	}
 	c.Limits = c.Limits.withDefaults()
 	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}),
-		codes: auth.NewLimiter(auth.LimiterConfig{Burst: 5, Every: 30 * time.Second, Now: c.Now}), proofs: newProofs(), enrolments: newEnrolments(), ceremonies: newCeremonies(), present: newAttendance(), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
+		codes: auth.NewLimiter(auth.LimiterConfig{Burst: 5, Every: 30 * time.Second, Now: c.Now}), proofs: newProofs(), enrolments: newEnrolments(), ceremonies: newCeremonies(), present: newAttendance(), nodes: newNodes(), joins: newJoinLimiter(c.Now), challenges: newChallenges(), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })

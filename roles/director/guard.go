@@ -121,14 +121,17 @@ func (g guard) rightPassword(ctx context.Context, u store.User, name, password, 
 }
 
 // Peer accepts the certificate of a manager or agent whose instance is still
-// one of ours.
+// one of ours, and of a node that was not removed.
 func (g guard) Peer(ctx context.Context, cs *tls.ConnectionState, renewing bool) (httpapi.Principal, error) {
 	identity, ok := g.ca.PeerIdentity(cs)
 	if renewing {
 		identity, ok = g.ca.RenewingIdentity(cs)
 	}
 	if !ok {
-		return httpapi.Principal{}, &api.Error{Code: api.CodeUnauthorized, Message: "this needs the certificate of a manager or agent"}
+		return httpapi.Principal{}, &api.Error{Code: api.CodeUnauthorized, Message: "this needs the certificate of a manager, an agent or a node"}
+	}
+	if identity.Role == api.RoleNode {
+		return g.node(ctx, identity)
 	}
 	if identity.Role != api.RoleManager && identity.Role != api.RoleAgent {
 		return httpapi.Principal{}, &api.Error{Code: api.CodeForbidden, Message: "this is not for a " + string(identity.Role)}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -510,6 +511,14 @@ func (m *fakeManager) converge(ctx context.Context, d api.DesiredService) error 
 	l, err := testHalf{}.Plan(d.Instances, want, d.Remove)
 	if err != nil {
 		return err
+	}
+	if d.Operation != nil && d.Operation.Kind == serviceMove { // others first, then it leaves
+		l.Launch, l.Leave = [][]string{{"web"}}, nil
+		for _, i := range d.Instances {
+			if slices.Contains(d.Remove, i.ID) {
+				l.Leave = append(l.Leave, i)
+			}
+		}
 	}
 	if len(l.Launch) > 0 {
 		ask := api.LaunchRequest{Service: d.Service.ID}

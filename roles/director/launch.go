@@ -131,6 +131,9 @@ func (d *Director) launched(ctx context.Context, rows []store.Instance, got []cl
 				return err
 			}
 			row.CloudID, row.Address = got[i].ID, got[i].Address
+			if row.Machine, row.Node, err = machineOf(ctx, t, got[i]); err != nil {
+				return err
+			}
 			if row.State != api.InstanceReady {
 				row.State, row.Reason = api.InstanceBooting, ""
 			}
@@ -260,6 +263,9 @@ func (d *Director) directors(p *place) []string {
 		}
 	}
 	hosts = append(hosts, d.c.Names...)
+	if p.clustered { // what nodes reach us by, their instances do, too
+		hosts = append(d.nodes.hosts(), hosts...)
+	}
 	if g := p.gateway(); g != "" {
 		hosts = append([]string{g}, hosts...)
 	}
@@ -292,11 +298,18 @@ func cloudIDs(rows []store.Instance) []string {
 func (d *Director) terminate(ctx context.Context, rows []store.Instance) error {
 	var errs []error
 	for name, group := range byCloud(rows) {
-		if err := d.inCloud(ctx, name, func(ctx context.Context, driver cloud.Driver) error { return driver.Terminate(ctx, cloudIDs(group)) }); err != nil {
+		there, gone, err := d.away(ctx, group)
+		if err == nil && len(there) > 0 {
+			err = d.inCloud(ctx, name, func(ctx context.Context, driver cloud.Driver) error { return driver.Terminate(ctx, cloudIDs(there)) })
+		}
+		if err != nil {
 			errs = append(errs, cloudError("end instances in", "cloud "+name, err))
+			group = gone // those can be forgotten all the same
+		}
+		if len(group) == 0 {
 			continue
 		}
-		err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
+		err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 			for _, r := range group {
 				t.Bump(r.Application)
 				if err := t.DeleteInstance(ctx, r); err != nil {
@@ -365,4 +378,15 @@ func (d *Director) halt(ctx context.Context, rows []store.Instance, reason strin
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func splitManagers(rows []store.Instance) (managers, others []store.Instance) {
+	for _, r := range rows {
+		if r.Service == 0 {
+			managers = append(managers, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return managers, others
 }

@@ -33,10 +33,11 @@ var bodies = map[string]any{
 	"manager.volumes": api.VolumesRequest{Service: 1, Parts: []string{}},
 	"manager.launch":  api.LaunchRequest{Service: 1, Instances: []api.LaunchEntry{}}, "manager.terminate": map[string]any{"instances": []string{}},
 	"manager.report": []api.Report{}, "manager.operation": api.OperationReport{State: api.OperationDone}, "member.renew": api.Enrol{}, "member.enrol": api.Enrol{},
+	"node.approve": api.ApproveNode{}, "node.join": api.NodeJoin{}, "node.heartbeat": api.NodeFacts{},
 }
 
 // everybodys are the public routes. One more is a decision.
-var everybodys = []string{"health", "version", "ca", "session.create", "session.passkey_begin", "session.passkey", "member.enrol", "manifest.schema"}
+var everybodys = []string{"health", "version", "ca", "session.create", "session.passkey_begin", "session.passkey", "member.enrol", "manifest.schema", "node.join"}
 
 // theirOwn says what a route that needs no more than a signed-in user answers
 // about what is somebody else's. Those without a name in their path have
@@ -165,7 +166,7 @@ func (m *matrix) fill(p opened, service string) string {
 	}
 	full := strings.NewReplacer("{app}", "1", "{service}", service, "{id}", id, "{version}", DefaultVersion, "{from}", DefaultVersion, "{upload}", "nosuchupload1234", "{user}", user,
 		"{kind}", "test", "{name}", "www.shop.test", "{action}", "hello", "{log}", "web", "{sha256}", strings.Repeat("a", 64), "{secret}", "password", "{volume}", "nosuchvolume",
-		"{snapshot}", "nosuchsnapshot", "{template}", "nosuchtemplate", "{cloud}", "default", "{revision}", "99").Replace(p.path)
+		"{snapshot}", "nosuchsnapshot", "{template}", "nosuchtemplate", "{cloud}", "default", "{node}", "nosuchnode", "{digest}", strings.Repeat("b", 64), "{revision}", "99").Replace(p.path)
 	if strings.Contains(full, "{") {
 		m.t.Errorf("%s %s: say in fill what stands for its names, so that it is tried", p.method, p.path)
 	}
@@ -212,7 +213,7 @@ func TestEveryRouteForEverybody(t *testing.T) {
 				t.Errorf("%s (%s) is open to everybody: name it in everybodys if it must be", name, p.id)
 			}
 			continue
-		case httpapi.Manager, httpapi.Agent, httpapi.AnyRole, httpapi.Renewing:
+		case httpapi.Manager, httpapi.Agent, httpapi.Node, httpapi.AnyRole, httpapi.Renewing:
 			m.machine(p, name)
 			continue
 		case httpapi.User, httpapi.Viewer, httpapi.Developer, httpapi.Owner, httpapi.Admin:
@@ -320,6 +321,9 @@ func (m *matrix) machine(p opened, name string) {
 		try("agent", m.agent, api.CodeForbidden)
 	case httpapi.Agent:
 		try("manager", m.manager, api.CodeForbidden)
+	case httpapi.Node:
+		try("manager", m.manager, api.CodeForbidden)
+		try("agent", m.agent, api.CodeForbidden)
 	}
 	if p.id == "manager.operation" || p.id == "manager.volumes" || p.id == "manager.launch" {
 		try("manager of another application", m.manager, api.CodeNotFound)

@@ -74,6 +74,9 @@ func (d *Director) certificate(csr string, id api.Identity, row store.Instance) 
 
 func (d *Director) renew(ctx context.Context, in *struct{ Body api.Enrol }) (api.Enrolled, error) {
 	id := httpapi.Who(ctx).Identity
+	if id.Role == api.RoleNode {
+		return d.renewNode(ctx, id, in.Body.CSR)
+	}
 	row, err := d.store.Instance(ctx, id.Name)
 	if err != nil {
 		return api.Enrolled{}, err

@@ -157,6 +157,9 @@ func (d *Director) retry(ctx context.Context, in *OperationPath) (api.Operation,
 	if o.Kind == applicationManifest {
 		return d.retryManifest(ctx, o)
 	}
+	if o.Kind == nodeDrain {
+		return d.retryDrain(ctx, o)
+	}
 	order, err := d.reorder(o)
 	if err != nil {
 		return api.Operation{}, err
@@ -221,6 +224,10 @@ func (d *Director) reorder(o store.Operation) (order, error) {
 		var b api.Weights
 		err := read(&b)
 		return d.weightsOrder(o.Application, o.Service, b), err
+	case serviceMove:
+		var b movement
+		err := read(&b)
+		return d.moveOrder(o.Application, o.Service, b), err
 	case serviceActivate:
 		var b api.Activate
 		err := read(&b)

@@ -38,7 +38,8 @@ const (
 	serviceVerify      = "service.verify"
 	serviceRestore     = "service.restore"
 	serviceRetire      = "service.retire" // a last backup, then deletion
-	serviceRevert      = "service.revert" // settings, environment and script as an earlier revision has them
+	// serviceMove and nodeDrain are in nodedrain.go.
+	serviceRevert = "service.revert" // settings, environment and script as an earlier revision has them
 )
 
 // limits of whole operations. The first start of a kind builds its image.
@@ -46,7 +47,7 @@ var operationLimits = map[string]time.Duration{
 	applicationStart: 20 * time.Minute, applicationStop: 5 * time.Minute, applicationDelete: 5 * time.Minute, applicationRetire: 2 * copying, applicationManifest: 2 * time.Hour, instanceReplace: 10 * time.Minute,
 	serviceStart: 20 * time.Minute, serviceStop: 5 * time.Minute, serviceScale: 20 * time.Minute, serviceConfigure: 10 * time.Minute,
 	serviceActivate: 10 * time.Minute, serviceDelete: 5 * time.Minute, serviceEnvironment: 10 * time.Minute, serviceWeights: 5 * time.Minute, serviceStream: streaming,
-	serviceSecret: 10 * time.Minute, serviceRevert: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,
+	serviceSecret: 10 * time.Minute, serviceMove: 20 * time.Minute, serviceRevert: 10 * time.Minute, serviceVolume: 40 * time.Minute, serviceBackup: copying, serviceVerify: copying, serviceRestore: 2 * copying, serviceRetire: copying,
 }
 
 // snapshot is what a service was asked to be before an operation, and is put
@@ -282,7 +283,7 @@ func (d *Director) settleRows(ctx context.Context, t *store.Tx, o *store.Operati
 	if o.State == api.OperationDone {
 		reason = "serves"
 		state = map[string]api.State{serviceStart: api.Running, serviceStop: api.Stopped, serviceScale: api.Running, serviceConfigure: api.Running,
-			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running, serviceRestore: api.Running, serviceRevert: api.Running}[o.Kind]
+			serviceActivate: api.Running, serviceEnvironment: api.Running, serviceWeights: api.Running, serviceSecret: api.Running, serviceRestore: api.Running, serviceRevert: api.Running, serviceMove: api.Running}[o.Kind]
 		if s.Desired == api.GoalStopped {
 			state, reason = api.Stopped, "stopped"
 		}

@@ -161,7 +161,7 @@ func (d *Director) routes() []httpapi.Route {
 		httpapi.On(post, "/manager/operations/{id}", "manager.operation", httpapi.Manager, short, "How far an operation is", d.reportOperation).Quiet(),
 		httpapi.On(get, "/blobs/{sha256}", "blob.get", httpapi.Agent, transfer, "Code of the agent's service", d.blob),
 	}
-	return slices.Concat(list, d.volumeRoutes(), d.manifestRoutes(), d.memberRoutes(), d.signInRoutes(), d.terminalRoutes(), d.logRoutes(), d.binRoutes())
+	return slices.Concat(list, d.volumeRoutes(), d.manifestRoutes(), d.memberRoutes(), d.signInRoutes(), d.terminalRoutes(), d.logRoutes(), d.binRoutes(), d.nodeRoutes())
 }
 
 type healthy struct {

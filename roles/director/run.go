@@ -73,6 +73,9 @@ func stepsOf(o store.Operation) int {
 }
 
 func (d *Director) carryOut(ctx context.Context, run *operation.Run, o store.Operation) error {
+	if o.Kind == nodeDrain {
+		return d.runDrain(ctx, run, o)
+	}
 	a, err := d.store.ApplicationByID(ctx, o.Application)
 	if err != nil {
 		return err
@@ -234,11 +237,17 @@ func (d *Director) runReplace(ctx context.Context, run *operation.Run, a store.A
 	if err != nil {
 		return err
 	}
-	err = d.bringUp(ctx, run, manager, managerRestart)
-	if err == nil || ctx.Err() != nil {
+	leaves, err := d.mustLeave(ctx, manager)
+	if err != nil {
 		return err
 	}
-	d.c.Log.Warn("manager does not come back, it is replaced", "app", a.ID, "instance", manager.ID, "error", err)
+	if !leaves {
+		err = d.bringUp(ctx, run, manager, managerRestart)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		d.c.Log.Warn("manager does not come back, it is replaced", "app", a.ID, "instance", manager.ID, "error", err)
+	}
 	if err := run.Step(ctx, "replace the manager by a new instance"); err != nil {
 		return err
 	}
@@ -268,17 +277,6 @@ func (d *Director) runStop(ctx context.Context, run *operation.Run, a store.Appl
 		return err
 	}
 	return d.halt(ctx, others, "stopped with the application", d.terminate)
-}
-
-func splitManagers(rows []store.Instance) (managers, others []store.Instance) {
-	for _, r := range rows {
-		if r.Service == 0 {
-			managers = append(managers, r)
-		} else {
-			others = append(others, r)
-		}
-	}
-	return managers, others
 }
 
 func (d *Director) runDelete(ctx context.Context, run *operation.Run, a store.Application) error {

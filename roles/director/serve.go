@@ -26,6 +26,7 @@ type Listening struct {
 	d         *Director
 	listeners []net.Listener
 	git       []net.Listener
+	find      net.PacketConn // may be nil
 }
 
 // Listen takes the ports, so that a caller knows they are taken before
@@ -74,6 +75,7 @@ func (d *Director) Listen(ctx context.Context) (*Listening, error) {
 	if len(l.listeners) == 0 {
 		return nil, &api.Error{Code: api.CodeInvalid, Op: "listen", Message: "no address to listen on is configured", Fields: []string{"listen"}}
 	}
+	l.find = d.listenFind(ctx)
 	d.mu.Lock()
 	for _, n := range l.listeners {
 		d.address = append(d.address, n.Addr().String())
@@ -110,6 +112,9 @@ func (l *Listening) close() {
 	for _, n := range append(l.listeners, l.git...) {
 		_ = n.Close()
 	}
+	if l.find != nil {
+		_ = l.find.Close()
+	}
 }
 
 // Addresses are the host:port pairs that are listened on.
@@ -139,6 +144,9 @@ func (l *Listening) Serve(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error { return d.front.serve(ctx) })
+	if l.find != nil {
+		d.goWork(func(ctx context.Context) { d.answerNodes(ctx, l.find) })
+	}
 	d.goWork(d.front.keep)
 	d.goWork(func(ctx context.Context) { // so that the first list of many is as quick as later ones
 		if _, err := d.store.ServicesJSON(ctx, store.Selection{}, nil); err != nil && ctx.Err() == nil {

@@ -36,8 +36,8 @@ func (d *Director) settings(ctx context.Context, _ *struct{}) ([]api.SystemSetti
 	}
 	list := []api.SystemSetting{}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Key, "client.") {
-			continue // of the command line, not of the director
+		if strings.HasPrefix(e.Key, "client.") || strings.HasPrefix(e.Key, "node.") {
+			continue // of the command line and of nodes, not of the director
 		}
 		s := api.SystemSetting{Key: e.Key, Value: e.Value, Origin: e.Origin, Default: byDefault[e.Key].Value, Help: cmp.Or(e.Help, byDefault[e.Key].Help), Kind: api.SettingText}
 		if i := slices.IndexFunc(tunables(), func(t tunable) bool { return t.key == e.Key }); i >= 0 {

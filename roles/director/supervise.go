@@ -35,6 +35,8 @@ func (d *Director) supervise(ctx context.Context) {
 			return
 		case <-tick.C:
 			s.look(ctx)
+		case <-d.nodes.back:
+			d.sweep(ctx)
 		case <-sweep.C:
 			d.sweep(ctx)
 			d.emptyBin(ctx)
@@ -80,6 +82,9 @@ func (s *supervisor) look(ctx context.Context) {
 	d := s.d
 	if d.isHalted() {
 		return
+	}
+	if err := d.lookAtNodes(ctx, s.began); err != nil {
+		d.c.Log.Error("nodes not looked after", "error", err)
 	}
 	apps, err := d.store.StartedApplications(ctx)
 	if err != nil {

@@ -74,6 +74,9 @@ func (d *Director) sweepCloud(ctx context.Context, p *place, got []cloud.Instanc
 			continue
 		}
 		i := slices.IndexFunc(got, func(c cloud.Instance) bool { return c.Name == r.ID })
+		if i < 0 && r.Machine != "" && r.State != api.InstanceLeaving && !d.answers(r.Machine) {
+			continue // whoever does not answer has lost nothing yet
+		}
 		if i >= 0 && got[i].Public != r.Public {
 			r.Public = got[i].Public
 			shown = append(shown, r)
@@ -171,7 +174,7 @@ func (d *Director) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running := map[string]bool{}
+	running, known := map[string]bool{}, map[string]bool{}
 	for _, p := range d.clouds {
 		if p.broken != nil {
 			continue
@@ -184,7 +187,7 @@ func (d *Director) adopt(ctx context.Context) error {
 			continue
 		}
 		for _, c := range got {
-			running[c.Name] = c.Running
+			running[c.Name], known[c.Name] = c.Running, true
 		}
 	}
 	var again []store.Instance
@@ -201,7 +204,9 @@ func (d *Director) adopt(ctx context.Context) error {
 			return err
 		}
 		for _, r := range append(rows, manager) {
-			if !running[r.ID] {
+			// What a node has and we do not see is not started elsewhere: the node
+			// may only be slow, and its instances are replaced when it is lost.
+			if !running[r.ID] && (known[r.ID] || r.Machine == "") {
 				again = append(again, r)
 			}
 		}

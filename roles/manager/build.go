@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,7 @@ func (s *service) build(ctx context.Context, run *operation.Run, d api.DesiredSe
 			return "", err
 		}
 	}
-	layout, err := s.half.Plan(have, d.Service.Parts, d.Remove)
+	layout, err := s.plan(have, d)
 	if err != nil {
 		return "", err
 	}
@@ -115,6 +116,28 @@ func (s *service) build(ctx context.Context, run *operation.Run, d api.DesiredSe
 	}
 	now, _ := s.crew.sort(s.m.c.Now())
 	return fingerprint(d, now, got), nil
+}
+
+// plan is the kind's own, save that what is to be removed leaves in any case:
+// where the counts stay as they are, others are started in its place first.
+func (s *service) plan(have []api.Instance, d api.DesiredService) (services.Layout, error) {
+	layout, err := s.half.Plan(have, d.Service.Parts, d.Remove)
+	doomed := func(i api.Instance) bool { return slices.Contains(d.Remove, i.ID) }
+	if err != nil || !slices.ContainsFunc(layout.Have, doomed) {
+		return layout, err
+	}
+	var stay, leave []api.Instance
+	for _, i := range have {
+		if doomed(i) {
+			leave = append(leave, i)
+		} else {
+			stay = append(stay, i)
+		}
+	}
+	if layout, err = s.half.Plan(stay, d.Service.Parts, nil); err == nil {
+		layout.Leave = append(layout.Leave, leave...)
+	}
+	return layout, err
 }
 
 // leave takes instances away: work and data first, then the instances, and

@@ -86,6 +86,11 @@ export interface components {
             /** @enum {string} */
             state: "INIT" | "PROLOGUE" | "RUNNING" | "ADAPTING" | "EPILOGUE" | "STOPPED" | "ERROR";
         };
+        ApproveNode: {
+            fingerprint?: string;
+            /** @description that people call it by; the model and the end of the serial number otherwise */
+            name?: string;
+        };
         AttachVolume: {
             instance: string;
         };
@@ -669,6 +674,112 @@ export interface components {
             qr: components["schemas"]["QR"];
             secret: string;
             uri: string;
+        };
+        Node: {
+            address: string;
+            arch: string;
+            /** Format: int64 */
+            cpus: number;
+            /**
+             * Format: int64
+             * @description bytes of the file system that holds its instances
+             */
+            disk: number;
+            /**
+             * Format: int64
+             * @description bytes
+             */
+            disk_free: number;
+            /** @description SHA-256 of its public key; the node's own screen shows the same */
+            fingerprint: string;
+            id: string;
+            /** Format: int64 */
+            instances: number;
+            /**
+             * Format: date-time
+             * @description when it asked first
+             */
+            joined: string;
+            /** @description digests of the image layers that it has */
+            layers: string[];
+            /**
+             * Format: double
+             * @description mean number of runnable processes over a minute
+             */
+            load: number;
+            /**
+             * Format: int64
+             * @description bytes
+             */
+            memory: number;
+            /**
+             * Format: int64
+             * @description bytes that no program uses
+             */
+            memory_free: number;
+            model: string;
+            name: string;
+            reason?: string;
+            /** Format: date-time */
+            seen: string;
+            /** @description number that the machine's maker gave it */
+            serial: string;
+            /** @enum {string} */
+            state: "waiting" | "ready" | "cordoned" | "draining" | "lost";
+            /** @description of its containers; none while it waits */
+            subnet?: string;
+            version: string;
+        };
+        NodeFacts: {
+            arch?: string;
+            /** Format: int64 */
+            cpus?: number;
+            /** Format: int64 */
+            disk?: number;
+            /** Format: int64 */
+            disk_free?: number;
+            layers?: string[];
+            /** Format: double */
+            load?: number;
+            /** Format: int64 */
+            memory?: number;
+            /** Format: int64 */
+            memory_free?: number;
+            model?: string;
+            name?: string;
+            networks?: string[];
+            /** Format: int64 */
+            port?: number;
+            problem?: string;
+            serial?: string;
+            version?: string;
+        };
+        NodeJoin: {
+            challenge?: string;
+            csr: string;
+            facts: components["schemas"]["NodeFacts"];
+            proof?: string;
+        };
+        NodeJoined: {
+            challenge: string;
+            enrolled?: components["schemas"]["Enrolled"];
+            id: string;
+            /** Format: date-time */
+            now: string;
+            waiting: boolean;
+        };
+        NodeOrders: {
+            name: string;
+            /** Format: date-time */
+            now: string;
+            peers: components["schemas"]["NodePeer"][];
+            /** @enum {string} */
+            state: "waiting" | "ready" | "cordoned" | "draining" | "lost";
+            subnet: string;
+        };
+        NodePeer: {
+            address: string;
+            subnet: string;
         };
         Offer: {
             help: string;

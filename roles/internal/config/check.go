@@ -20,6 +20,9 @@ var (
 	hashPattern  = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 )
 
+// Check refuses values that mean nothing, also where a caller has set them.
+func (c *Config) Check() error { return c.check() }
+
 // check looks at values that were read well and mean nothing.
 func (c *Config) check() error {
 	for _, v := range []struct {
@@ -58,6 +61,10 @@ func (c *Config) check() error {
 		{"metrics.max_bytes", atLeast(int64(c.Metrics.MaxBytes), 16<<20)},
 		{"image.suite", matches(c.Image.Suite, suitePattern, "the name of a Debian release")},
 		{"image.mirror", checkURL(c.Image.Mirror, "http", "https", "file")},
+		{"nodes.subnets", checkSubnets(c.Nodes.Subnets)},
+		{"node.ca_sha256", matches(c.Node.CASHA256, hashPattern, "64 hex digits")},
+		{"node.listen", checkListen(c.Node.Listen)},
+		{"node.find", checkFind(c.Node.Find)},
 		{"client.director", checkURL(c.Client.Director, "https")},
 		{"client.ca_sha256", matches(c.Client.CASHA256, hashPattern, "64 hex digits")},
 		{"log.level", oneOf(c.Log.Level, "debug", "info", "warn", "error")},

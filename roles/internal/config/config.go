@@ -33,6 +33,8 @@ type Config struct {
 	Metrics      Metrics  `key:"metrics"`
 	Manifests    Manifest `key:"manifests"`
 	Image        Image    `key:"image"`
+	Nodes        Nodes    `key:"nodes"`
+	Node         Node     `key:"node"`
 	Client       Client   `key:"client"`
 	Log          Log      `key:"log"`
 
@@ -107,6 +109,22 @@ type Metrics struct {
 type Image struct {
 	Suite  string `key:"suite" default:"trixie" help:"Debian release: trixie (13) or bookworm (12)"`
 	Mirror string `key:"mirror" help:"Debian mirror; this machine's apt configuration if empty"`
+}
+
+// Nodes says how a director takes machines in that lend their containers.
+type Nodes struct {
+	Find    bool   `key:"find" default:"true" help:"answer machines on the director's networks that look for a director to join; never where it listens on loopback only"`
+	Subnets string `key:"subnets" default:"10.201.0.0/16" help:"private network of the first node's containers; the next nodes get those behind it"`
+}
+
+// Node is what a machine in the role node is told.
+type Node struct {
+	Director []string `key:"director" help:"where a node's director is: host, host:port or URL; its network is asked if empty"`
+	CASHA256 string   `key:"ca_sha256" help:"fingerprint of the CA of a node's director; if empty, the first one that approves the node is believed"`
+	Name     string   `key:"name" help:"what a node would like to be called; its host name if empty"`
+	Listen   string   `key:"listen" default:":5558" help:"address on which a node takes its director's orders, host:port"`
+	Driver   string   `key:"driver" default:"lxc" help:"cloud that a node runs instances in: lxc, or process for trying"`
+	Find     string   `key:"find" help:"where a node asks for a director: host:port of UDP, or none; the broadcast addresses of all its networks if empty"`
 }
 
 // Client is where the command line finds its director.

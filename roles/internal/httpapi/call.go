@@ -25,7 +25,7 @@ type Principal struct {
 	Token    string       // id of the token, if it came with one
 	Password bool         // by name and password with this very request
 	CSRF     string       // what such a request must carry when it changes something
-	Identity api.Identity // of a manager or agent
+	Identity api.Identity // of a manager, agent or node
 }
 
 // Guard finds out who somebody is. Unknown or wrong is an error of code
@@ -171,13 +171,13 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, route Route,
 		return nil
 	}
 	switch route.Needs { //nolint:exhaustive // the others are people
-	case Manager, Agent, AnyRole, Renewing:
+	case Manager, Agent, Node, AnyRole, Renewing:
 		p, err := s.c.Guard.Peer(ctx, r.TLS, route.Needs == Renewing)
 		if err != nil {
 			return err
 		}
 		c.Principal = p
-		if (route.Needs == Manager || route.Needs == Agent) && api.Role(route.Needs) != p.Identity.Role {
+		if (route.Needs == Manager || route.Needs == Agent || route.Needs == Node) && api.Role(route.Needs) != p.Identity.Role {
 			return &api.Error{Code: api.CodeForbidden, Message: "this is not for a " + string(p.Identity.Role)}
 		}
 		return nil

@@ -32,7 +32,8 @@ const (
 	Admin     Needs = "admin"   // a signed-in administrator
 	Manager   Needs = "manager" // mTLS, for its own application
 	Agent     Needs = "agent"   // mTLS
-	AnyRole   Needs = "role"    // mTLS, manager or agent
+	Node      Needs = "node"    // mTLS
+	AnyRole   Needs = "role"    // mTLS, manager, agent or node
 	// Renewing is AnyRole with a certificate that may have just ended.
 	Renewing Needs = "renewing"
 )
@@ -266,7 +267,7 @@ func (r Route) operation() huma.Operation {
 	switch r.Needs {
 	case User, Viewer, Developer, Owner, Admin:
 		op.Security = []map[string][]string{{"session": {}}, {"token": {}}, {"password": {}}}
-	case Manager, Agent, AnyRole, Renewing:
+	case Manager, Agent, Node, AnyRole, Renewing:
 		op.Security = []map[string][]string{{"certificate": {}}}
 	case Public:
 		op.Security = []map[string][]string{}

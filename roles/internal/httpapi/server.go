@@ -104,7 +104,7 @@ func CheckRoutes(routes []Route) error {
 	for _, r := range routes {
 		where := "route " + r.Method + " " + r.Path
 		switch r.Needs {
-		case Public, User, Viewer, Developer, Owner, Admin, Manager, Agent, AnyRole, Renewing:
+		case Public, User, Viewer, Developer, Owner, Admin, Manager, Agent, Node, AnyRole, Renewing:
 		default:
 			return fmt.Errorf("httpapi: %s: nobody is said to need it (Needs is %q)", where, r.Needs)
 		}

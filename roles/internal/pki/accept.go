@@ -43,3 +43,13 @@ func AgentOf(application int64, instance string) func(api.Identity) error {
 		return nil
 	}
 }
+
+// NodeOf accepts one node, by its id.
+func NodeOf(node string) func(api.Identity) error {
+	return func(id api.Identity) error {
+		if id.Role != api.RoleNode || id.Name != node {
+			return fmt.Errorf("%s is not the node %s", id, node)
+		}
+		return nil
+	}
+}

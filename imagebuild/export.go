@@ -1,0 +1,153 @@
+package imagebuild
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/klauspost/compress/zstd"
+
+	"nutshell/imagebuild/tree"
+	"nutshell/roles/api"
+)
+
+// A layer travels as a tar, compressed by zstd, of layer.json and rootfs/, as
+// it lies here: with its whiteouts, owners and attributes.
+const (
+	layerMeta = "layer.json"
+	layerRoot = "rootfs"
+)
+
+var digestName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// Find says where a finished layer lies. It wraps fs.ErrNotExist when the
+// store does not have it.
+func (s *Store) Find(digest string) (dir string, err error) {
+	if !digestName.MatchString(digest) {
+		return "", fmt.Errorf("%.80q is not the digest of a layer", digest)
+	}
+	l, err := s.read(digest)
+	return l.Dir, err
+}
+
+// All lists the digests of the layers that the store has, oldest first. A layer that
+// cannot be read is left out.
+func (s *Store) All() ([]string, error) {
+	list, err := s.List()
+	digests := make([]string, 0, len(list))
+	for _, l := range list {
+		digests = append(digests, l.Digest)
+	}
+	return digests, err
+}
+
+// Export writes a finished layer for another store. An error says that what
+// was written is not the whole.
+func (s *Store) Export(ctx context.Context, digest string, w io.Writer) error {
+	dir, err := s.Find(digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &api.Error{Code: api.CodeNotFound, Object: "layer " + digest, Message: "the image store does not have it"}
+	}
+	if err != nil {
+		return err
+	}
+	l, err := s.read(digest)
+	if err != nil {
+		return err
+	}
+	meta, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	t, err := tree.New()
+	if err != nil {
+		return err
+	}
+	t.Write(layerMeta, meta, 0o644)
+	if err := t.Copy(dir, layerRoot); err != nil {
+		return err
+	}
+	// The fastest level: a node is on the same network, and the other end is slow.
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	if err := t.WriteTar(ctx, z, l.Created, nil); err != nil {
+		return errors.Join(err, z.Close())
+	}
+	return z.Close()
+}
+
+// Import takes a layer that another store has exported and returns its
+// directory. It is there whole or not at all. The sender is believed: a digest
+// is of how a layer is made, not of its bytes.
+func (s *Store) Import(ctx context.Context, digest string, r io.Reader) (dir string, err error) {
+	if dir, err := s.Find(digest); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return dir, err
+	}
+	unlock, err := lock(ctx, s.path("lock"), func() {}) // whoever opens the store clears what nobody holds
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if dir, err := s.Find(digest); err == nil {
+		return dir, nil
+	}
+	work, err := os.MkdirTemp(s.path("build"), "import-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+	if err != nil {
+		return "", err
+	}
+	defer z.Close()
+	fresh := filepath.Join(work, "layer")
+	if err := os.Mkdir(fresh, 0o755); err != nil {
+		return "", err
+	}
+	if err := unpackLayer(ctx, fresh, z); err != nil {
+		return "", fmt.Errorf("take layer %s: %w", digest[:12], err)
+	}
+	if err := checkLayer(fresh, digest); err != nil {
+		return "", err
+	}
+	if err := syncFS(s.dir); err != nil {
+		return "", err
+	}
+	if err := os.Rename(fresh, s.path("layers", digest)); err != nil {
+		return "", err
+	}
+	return s.rootDir(digest), syncFS(s.dir)
+}
+
+// checkLayer refuses a layer that is another one, or for another machine.
+func checkLayer(dir, digest string) error {
+	b, err := os.ReadFile(filepath.Join(dir, layerMeta))
+	if err != nil {
+		return fmt.Errorf("layer %s: %w", digest[:12], err)
+	}
+	var l Layer
+	if err := json.Unmarshal(b, &l); err != nil {
+		return fmt.Errorf("layer %s: %w", digest[:12], err)
+	}
+	if l.Digest != digest {
+		return fmt.Errorf("layer %s was asked for, and %.64s came", digest[:12], l.Digest)
+	}
+	if own := debianArch(); l.Arch != own {
+		return &api.Error{Code: api.CodeInvalid, Object: "layer " + l.Name, Message: fmt.Sprintf("it is for %s, and this machine is %s", l.Arch, own),
+			Hint: "the director must have layers for the architecture of its nodes"}
+	}
+	info, err := os.Stat(filepath.Join(dir, layerRoot))
+	if err != nil || !info.IsDir() {
+		return fmt.Errorf("layer %s has no file system", digest[:12])
+	}
+	return nil
+}
