@@ -73,7 +73,7 @@ type promise struct {
 
 const (
 	promiseLife = 45 * time.Second // until the machine's own figures show it
-	failedLife  = 3 * time.Minute
+	failedLife  = time.Minute
 )
 
 func (r *recent) init() {

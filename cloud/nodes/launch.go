@@ -58,6 +58,9 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec, f fleet, list []cloud
 	var errs []error
 	for range tries {
 		to, err := d.assign(s, f, list, tried)
+		if err != nil && len(tried) == len(list) {
+			break // each has said why
+		}
 		if err != nil {
 			return cloud.Instance{}, errors.Join(append(errs, err)...)
 		}

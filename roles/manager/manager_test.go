@@ -48,6 +48,7 @@ type world struct {
 	without  int                  // of them, those of the first service without DB_HOST
 	manager  string               // address
 	began    bool                 // the newest manager was told what is wanted
+	mute     sync.Map             // ids of instances whose agents let callers wait
 }
 
 type testAgent struct {
@@ -195,7 +196,10 @@ func (w *world) boot(i api.Instance) {
 		return
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/status", rpc.Handle(time.Minute, func(context.Context, *http.Request, struct{}) (api.AgentStatus, error) {
+	mux.Handle("GET /v1/status", rpc.Handle(time.Minute, func(ctx context.Context, _ *http.Request, _ struct{}) (api.AgentStatus, error) {
+		if _, mute := w.mute.Load(i.ID); mute {
+			<-ctx.Done()
+		}
 		return api.AgentStatus{Instance: i.ID, Ready: true, Processes: []api.Process{}, Logs: []api.Log{}}, nil
 	}))
 	mux.Handle("PUT /v1/config", rpc.Handle(time.Minute, func(_ context.Context, _ *http.Request, c api.AgentConfig) (api.AgentStatus, error) {

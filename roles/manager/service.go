@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	observeTime  = 5 * time.Second
 	lookEvery    = time.Second
 	firstRetry   = time.Second
 	longestRetry = 15 * time.Second
@@ -156,7 +157,10 @@ func (s *service) pass(ctx context.Context) {
 // restarted by their agents; what does not heal within seconds is configured
 // anew.
 func (s *service) observe(ctx context.Context) {
-	health, err := s.half.Observe(ctx)
+	// An instance whose machine lost its power lets its callers wait for ever.
+	look, cancel := context.WithTimeout(ctx, observeTime)
+	defer cancel()
+	health, err := s.half.Observe(look)
 	if err != nil {
 		health = services.Health{Problem: err.Error()}
 	} else {

@@ -33,12 +33,14 @@ type Client struct {
 // which there may be thousands.
 func NewClient(base string, config *tls.Config) *Client {
 	return &Client{Base: base, HTTP: &http.Client{Transport: &http.Transport{
-		TLSClientConfig:       config,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   4,
-		IdleConnTimeout:       60 * time.Second,
-		TLSHandshakeTimeout:   5 * time.Second,
-		DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		TLSClientConfig:     config,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 4,
+		IdleConnTimeout:     60 * time.Second,
+		TLSHandshakeTimeout: 5 * time.Second,
+		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		// A machine that lost its power says nothing, not even that it is gone.
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		ResponseHeaderTimeout: 0, // the caller's context bounds it: long polls are longer than any guess
 	}}}
 }
