@@ -64,6 +64,7 @@ e2e: build ## the UI in a real browser against a real director
 OVA ?= dist/nutshell-ova-amd64.ova
 .PHONY: appliance-test
 appliance-test: ## start the OVA by BIOS and EFI in qemu and host a PHP site on it; OVA=file
+	@.ci/deps machines
 	@test -f $(OVA) || { echo "no $(OVA): nutshell image build ova --out dist/, or OVA=file" >&2; exit 1; }
 	NUTSHELL_APPLIANCE=$(abspath $(OVA)) $(GO) test -count=1 -v -timeout 60m -run 'TestAppliance$$' .
 
@@ -102,7 +103,7 @@ sbom: build ## the bill of materials: dist/nutshell.cdx.json
 	./nutshell sbom >dist/nutshell.cdx.json
 
 .PHONY: reproducible
-reproducible: deps ## build twice, in two directories with two caches: the same bytes? ARM64=yes: that binary, too
+reproducible: deps ## build twice, in two directories, once without a cache: the same bytes? ARM64=yes: that binary, too
 	.ci/reproducible $(if $(ARM64),arm64)
 
 PREFIX ?= /usr/local

@@ -47,6 +47,8 @@ func (p *Program) subject(said string, c *config.Config) (doctor.Subject, error)
 		return doctor.Director, nil
 	case there("identity"):
 		return doctor.Instance, nil
+	case there("node"):
+		return doctor.Node, nil
 	}
 	if sign, err := client.Known(client.Options{}); err == nil && sign != "" && !strings.HasPrefix(sign, c.DataDir) {
 		return doctor.Client, nil
@@ -99,8 +101,9 @@ func (p *Program) patient(x *cli.Context, c *config.Config, of doctor.Subject) *
 	d.Layers = func() ([]string, string, error) { return p.missingLayers(c) }
 	switch of {
 	case doctor.Instance, doctor.Node:
+		dir := filepath.Join(c.DataDir, map[doctor.Subject]string{doctor.Instance: "identity", doctor.Node: "node"}[of])
 		d.Identity = func() (string, time.Time, error) {
-			id, err := pki.Load(filepath.Join(c.DataDir, "identity"), time.Now)
+			id, err := pki.Load(dir, time.Now)
 			if err != nil {
 				return "", time.Time{}, err
 			}

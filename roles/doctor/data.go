@@ -101,7 +101,7 @@ func checkSpace(_ context.Context, p *Patient) Finding {
 	if err != nil {
 		return warn("", "%s: %v", dir, err)
 	}
-	const do = "remove what is not needed: nutshell image clean, nutshell bin list; or " + chooseDir
+	const do = "remove what is not needed: nutshell image layers clean, nutshell bin list; or " + chooseDir
 	free := int64(s.Bavail) * s.Bsize >> 20 //nolint:gosec // below 2^63 on any disk
 	switch {
 	case s.Type == unix.TMPFS_MAGIC:

@@ -159,8 +159,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		{"little-memory", Director, file("/proc/meminfo", "MemAvailable: 300000 kB\n"), "memory", Warn, "292 MB", "memory"},
 		{"no-memory", Director, file("/proc/meminfo", "MemAvailable: 50000 kB\n"), "memory", Fail, "48 MB", "memory"},
 		{"few-files", Director, file("/proc/self/limits", "Max open files            1024                 1024              files     \n"), "open-files", Warn, "1024", "LimitNOFILE"},
-		{"disk-full", Director, full(unix.Statfs_t{Bavail: 100}), "space", Fail, "100 MB", "image clean"},
-		{"disk-low", Director, full(unix.Statfs_t{Bavail: 1000}), "space", Warn, "1000 MB", "image clean"},
+		{"disk-full", Director, full(unix.Statfs_t{Bavail: 100}), "space", Fail, "100 MB", "image layers clean"},
+		{"disk-low", Director, full(unix.Statfs_t{Bavail: 1000}), "space", Warn, "1000 MB", "image layers clean"},
 		{"no-inodes", Director, full(unix.Statfs_t{Bavail: 9000, Files: 1000000, Ffree: 10}), "space", Warn, "10 more files", ""},
 		{"in-memory", Director, full(unix.Statfs_t{Bavail: 9000, Type: unix.TMPFS_MAGIC}), "space", Warn, "in memory", "data_dir"},
 		{"data-on-nfs", Director, full(unix.Statfs_t{Bavail: 9000, Type: unix.NFS_SUPER_MAGIC}), "space", Fail, "overlay or network", "data_dir"},
@@ -220,7 +220,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		}, "layers", Warn, "java", "install --no-install-recommends mmdebstrap"},
 		{"layers-not-built", Director, func(_ *testing.T, p *Patient) {
 			p.Layers = func() ([]string, string, error) { return []string{"java"}, "", nil }
-		}, "layers", Warn, "java", "image build"},
+		}, "layers", Warn, "java", "image layers build"},
 		{"cloud-does-not-work", Director, func(_ *testing.T, p *Patient) {
 			p.Clouds["default"] = func(context.Context) error { return errors.New("liblxc is missing: apt-get install lxc") }
 		}, "cloud-default", Fail, "liblxc", ""},

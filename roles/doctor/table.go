@@ -167,11 +167,11 @@ func checkLayers(_ context.Context, p *Patient) Finding {
 	missing, suite, err := p.layers()
 	switch {
 	case err != nil:
-		return warn("nutshell image list", "%v", err)
+		return warn("nutshell image layers list", "%v", err)
 	case len(missing) > 0 && p.Program != nil && !p.Program("mmdebstrap"):
-		return warn("apt-get install --no-install-recommends mmdebstrap, then: nutshell image build", "none for %s, and nothing that builds them", strings.Join(missing, ", "))
+		return warn("apt-get install --no-install-recommends mmdebstrap, then: nutshell image layers build", "none for %s, and nothing that builds them", strings.Join(missing, ", "))
 	case len(missing) > 0:
-		return warn("nutshell image build; or wait a minute at the first start of a service", "none yet for %s", strings.Join(missing, ", "))
+		return warn("nutshell image layers build; or wait a minute at the first start of a service", "none yet for %s", strings.Join(missing, ", "))
 	}
 	return ok("all kinds' (%s)", suite)
 }
