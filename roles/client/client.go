@@ -241,6 +241,7 @@ func (c *Client) Commands() []*cli.Command {
 		c.object(house, "user", "users, credits and passwords", c.userVerbs()),
 		c.object(house, "credit", "what you have, what it goes for, how long it lasts", c.creditVerbs()),
 		c.object(house, "cloud", "clouds and what runs in them", c.cloudVerbs()),
+		c.object(house, "node", "machines that lend their containers", c.nodeVerbs()),
 		c.object(house, "director", "the director", c.directorVerbs()),
 		c.object(house, "edge", "the one address of all services", c.edgeVerbs()),
 		c.object(house, "kind", "the service kinds that the director has", c.kindVerbs()),
@@ -263,7 +264,7 @@ func (c *Client) Commands() []*cli.Command {
 }
 
 func reservedObjects() []string {
-	return []string{"template", "member", "user", "credit", "cloud", "director", "kind", "audit", "session", "factor", "passkey", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "bin", "setting", "report", "login", "logout", "completion"}
+	return []string{"template", "member", "user", "credit", "cloud", "node", "director", "kind", "audit", "session", "factor", "passkey", "token", "key", "git", "site", "edge", "graph", "instance", "logs", "shell", "volume", "backup", "bin", "setting", "report", "login", "logout", "completion"}
 }
 
 // object makes one object with its verbs.

@@ -6,7 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nutshell/roles/api"
 	"nutshell/roles/internal/auth"
@@ -104,7 +107,14 @@ func (d *Director) listenFind(ctx context.Context) net.PacketConn {
 	if d.c.Nodes.Find == "" {
 		return nil
 	}
-	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", d.c.Nodes.Find)
+	// Directors that share a machine share the port: each gets every broadcast.
+	share := func(_, _ string, c syscall.RawConn) (err error) {
+		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }); e != nil {
+			return e
+		}
+		return err
+	}
+	conn, err := (&net.ListenConfig{Control: share}).ListenPacket(ctx, "udp4", d.c.Nodes.Find)
 	if err != nil {
 		d.c.Log.Warn("nodes do not find this director by asking their network", "address", d.c.Nodes.Find, "error", err)
 		return nil
