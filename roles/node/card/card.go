@@ -146,7 +146,7 @@ func network(s Settings, own netip.Prefix) string {
 // environment is what the node's unit gives to the node.
 func environment(s Settings) string {
 	var args []string
-	for _, a := range []struct{ flag, value string }{{"--director", s.Director}, {"--ca", s.CA}, {"--name", s.Name}} {
+	for _, a := range []struct{ flag, value string }{{"--director", s.Director}, {"--ca-sha256", s.CA}, {"--name", s.Name}} {
 		if a.value != "" {
 			args = append(args, a.flag, a.value) // Parse lets no blanks and quotes through
 		}

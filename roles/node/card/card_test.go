@@ -23,8 +23,8 @@ func TestParse(t *testing.T) {
 	}{
 		{"empty", "", "NODE_ARGS=\n", ""},
 		{"explained-file", "# director\n\n#name = pi-1\n", "NODE_ARGS=\n", ""},
-		{"all", "director = 172.16.0.1:8443\nca=SHA256:" + strings.ToUpper(ca) + "\nname = pi-1\n", "NODE_ARGS=--director 172.16.0.1:8443 --ca " + ca + " --name pi-1\n", ""},
-		{"colons-in-sum", "ca = " + strings.TrimSuffix(strings.Repeat("ab:", 32), ":"), "NODE_ARGS=--ca " + ca + "\n", ""},
+		{"all", "director = 172.16.0.1:8443\nca=SHA256:" + strings.ToUpper(ca) + "\nname = pi-1\n", "NODE_ARGS=--director 172.16.0.1:8443 --ca-sha256 " + ca + " --name pi-1\n", ""},
+		{"colons-in-sum", "ca = " + strings.TrimSuffix(strings.Repeat("ab:", 32), ":"), "NODE_ARGS=--ca-sha256 " + ca + "\n", ""},
 		{"written-on-windows", "\ufeffdirector = box\r\nname = pi-2\r\n", "NODE_ARGS=--director box --name pi-2\n", ""},
 		{"written-on-an-old-mac", "director = box\rname = pi-2\r", "NODE_ARGS=--director box --name pi-2\n", ""},
 		{"unknown-key", "directer = box\n", "NODE_ARGS=\n", "line 1 (directer = box): there is no such setting"},
