@@ -47,7 +47,7 @@ export function answered(method, url, status, json) {
   return wrong && `${method} ${url.pathname} answers: ${wrong}`;
 }
 
-const things = { application: 'Application', service: 'Service', instance: 'Instance', operation: 'Operation', version: 'CodeVersion', site: 'Site', volume: 'Volume', backup: 'Backup', user: 'User' };
+const things = { application: 'Application', service: 'Service', instance: 'Instance', operation: 'Operation', version: 'CodeVersion', site: 'Site', volume: 'Volume', backup: 'Backup', user: 'User', node: 'Node' };
 /** told says what is wrong with an event, or nothing. */
 export function told(e) {
   const wrong = differs('/components/schemas/Event', e) ?? (things[e.type] && differs('/components/schemas/' + things[e.type], e.data));

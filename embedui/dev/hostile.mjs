@@ -3,7 +3,7 @@ export const corpus = [
   '<img src=x onerror="window.broken=1">', '"><svg onload=window.broken=1>', '<script>window.broken=1</script>', '</textarea></title><script>window.broken=1</script>',
   '{@html "<i id=broken>"}', '${window.broken=1}', "'-window.broken=1-'", '<a href="javascript:window.broken=1" id=broken>x</a>', '\u202Etxet drawkcab', '&lt;b&gt;\u0000', '<iframe src="javascript:window.broken=1"></iframe>',
 ];
-const free = new Set(['reason', 'title', 'description', 'filename', 'first_name', 'last_name', 'affiliation', 'email', 'message', 'hint', 'detail', 'undone', 'problem', 'summary', 'help', 'finding', 'subject', 'actor', 'object', 'from', 'by', 'address', 'note']);
+const free = new Set(['reason', 'title', 'description', 'filename', 'first_name', 'last_name', 'affiliation', 'email', 'message', 'hint', 'detail', 'undone', 'problem', 'summary', 'help', 'finding', 'subject', 'actor', 'object', 'from', 'by', 'address', 'note', 'serial', 'model']);
 
 /** poison puts them into every free text of a world. */
 export function poison(world) {
@@ -21,7 +21,7 @@ export function poison(world) {
     }
     if (Array.isArray(v.urls) && v.urls.length) v.urls.push('javascript:window.broken=1');
   };
-  for (const k of ['applications', 'services', 'instances', 'operations', 'versions', 'histories', 'users', 'audits', 'tokens', 'sshKeys', 'volumes', 'backups', 'members', 'sites', 'clouds', 'ledgers']) walk(world[k]);
+  for (const k of ['applications', 'services', 'instances', 'operations', 'versions', 'histories', 'users', 'audits', 'tokens', 'sshKeys', 'volumes', 'backups', 'members', 'sites', 'clouds', 'ledgers', 'nodes']) walk(world[k]);
   world.kinds = structuredClone(world.kinds);
   walk(world.kinds);
 }

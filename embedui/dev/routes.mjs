@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { bin } from './bin.mjs';
 import { data, sql } from './data.mjs';
 import { hosting } from './hosting.mjs';
+import { nodes } from './nodes.mjs';
 import { accessOf, people, seen } from './people.mjs';
 import { clash, note, numbered, ofScript, ofSettings, revisions } from './revisions.mjs';
 import { signin } from './signin.mjs';
@@ -323,6 +324,7 @@ on(`PUT ${S}/script`, withService((x, s) => {
 }));
 
 hosting(on, { withApp, withService, busy, store, activate });
+nodes(on);
 people(on, { withApp });
 bin(on);
 revisions(on, { withService });

@@ -66,7 +66,7 @@ export function signin(on) {
   on('DELETE /passkeys/{id}', (x) => proven(x) ?? ((signing.passkeys = signing.passkeys.filter((k) => k.id !== x.groups[0])), { status: 204 }));
   on('DELETE /users/{user}/sessions', () => ({ status: 204 }));
   on('DELETE /users/{user}/factors', (x) => proven(x) ?? (signing.totp.delete(x.groups[0]), { status: 204 }));
-  on('GET /setup', (x) => ({ json: { needed: signing.setup, password_generated: true, clouds: x.world.clouds, applications: x.world.applications.size } }));
+  on('GET /setup', (x) => ({ json: { needed: signing.setup, password_generated: true, clouds: x.world.clouds, applications: x.world.applications.size, ...(x.world.nodes.size ? { exposure: { interface: 'eth1', network: '192.168.56.0/24', pool: '192.168.56.10-192.168.56.99', outside: [{ address: '203.0.113.9', user: 'admin', seen: new Date().toISOString() }], no_second_factor: x.world.users.filter((u) => u.admin && !u.second_factor).map((u) => u.name) } } : {}) } }));
   on('POST /setup/done', () => ((signing.setup = false), { status: 204 }));
   on('PUT /clouds/{cloud}/default', (x) => {
     for (const c of x.world.clouds) c.default = c.name === x.groups[0];

@@ -3,6 +3,7 @@
 // screenshots and browser tests only; it starts nothing.
 import { randomBytes } from 'node:crypto';
 import { seedData } from './data.mjs';
+import { seedNodes } from './nodes.mjs';
 import { seedPeople } from './people.mjs';
 import { poison } from './hostile.mjs';
 import { kinds } from './kinds.mjs';
@@ -38,6 +39,7 @@ export class World {
   shownSecrets = new Map();
   ledgers = new Map();
   members = new Map();
+  nodes = new Map();
   quotas = new Map();
   edge = { on: true, domain: 'apps.example.org', https: 443, http: 80, acme: true };
   speed = Number(process.env.FAKE_SPEED ?? 1);
@@ -202,11 +204,11 @@ export class World {
   // ---- operations ------------------------------------------------------------
 
   operate(kind, title, application, service, steps, work, request = {}) {
-    const thing = service ? this.services.get(`${application}/${service}`) : this.applications.get(application);
+    const thing = (service ? this.services.get(`${application}/${service}`) : this.applications.get(application)) ?? {}; // {}: of the installation
     const o = { id: `op-${hex(5)}`, kind, title, actor: 'admin', application, service, state: 'running', steps: steps.map((s) => ({ name: s[0], state: 'pending' })), progress: 0, request, cancellable: true, created: iso(), started: iso(), deadline: iso(Date.now() + 600_000), expected_ms: Math.round(steps.reduce((n, s) => n + s[1], 0) * this.speed) };
     this.operations.set(o.id, o);
     thing.operation = o.id;
-    this.tell(thing, !!service);
+    if (application) this.tell(thing, !!service);
     void this.drive(o, thing, steps, work);
     return o;
   }
@@ -285,6 +287,7 @@ export class World {
     this.settle(php);
     seedData(this, shop);
     seedPeople(this);
+    seedNodes(this);
     const wiki = this.addApplication('wiki', 'RUNNING', 60 * 24 * 9);
     this.addService(wiki, 'php', 'dokuwiki', 'RUNNING', 60 * 24 * 9);
     const lab = this.addApplication('protein folding', 'RUNNING', 190);

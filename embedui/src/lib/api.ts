@@ -38,6 +38,8 @@ export type Scale = Schemas['Scale'];
 export type Preview = Schemas['Preview'];
 export type ActResult = Schemas['ActResult'];
 export type Version = Schemas['Version'];
+/** ClusterNode is a machine that lends its containers; the browser has a Node of its own. */
+export type ClusterNode = Schemas['Node'];
 
 /** Problem is an error as it is sent, or one that an operation ended with. */
 export type Problem = Schemas['Error'] & Partial<Schemas['Problem']>;

@@ -11,6 +11,10 @@ export interface Ailing {
 
 const soon = 14 * 864e5;
 const most = 40;
+const season = 90 * 864e5;
+
+/** ending says whether the installation's own authority ends within a season, which takes planning. */
+export const ending = (expires: string, now: number): boolean => Date.parse(expires) - now < season;
 
 /** ailing asks the services that run for their names, once. */
 export async function ailing(): Promise<Ailing[]> {

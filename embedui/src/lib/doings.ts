@@ -4,10 +4,12 @@ import { del, post } from './client';
 import { sentence } from './format';
 import type { IconName } from './icons';
 import { live } from './live.svelte';
+import { nodePath, sorted } from './nodes';
 import { may } from './may';
 import { applicationApi, applicationPath, serviceApi, servicePath, subject, underWay } from './paths';
 import { places } from './places';
 import { router } from './router.svelte';
+import { wordOf } from './StateTag.svelte';
 import { tell } from './tell.svelte';
 import { languages, t, texts, type Language } from './text.svelte';
 import { themes } from './theme.svelte';
@@ -41,9 +43,10 @@ export function doings(titles: [string, string][], shortcuts: () => void): Doing
   for (const s of live.services.values()) ofService(s, put, terminal);
   for (const i of live.instances.values()) {
     const where = i.service ? subject(i.application, i.service) : t('{name}, manager', { name: subject(i.application, 0) });
-    put('i ' + i.id, 'instances', 'others', i.id, go(`/instances?q=${encodeURIComponent(i.id)}`), { note: [where, i.address].filter(Boolean).join(' · '), typed: true });
+    put('i ' + i.id, 'instances', 'others', i.id, go(`/instances?search=${encodeURIComponent(i.id)}`), { note: [where, i.address].filter(Boolean).join(' · '), typed: true });
     if (terminal && i.service && i.state === 'ready' && may(live.applications.get(i.application), 'developer')) put('t ' + i.id, 'terminal', 'do', t('Terminal in {name}', { name: i.id }), go(`/terminal?instance=${encodeURIComponent(i.id)}`), { note: where, typed: true });
   }
+  for (const n of sorted(live.nodes.values())) put('n ' + n.id, 'nodes', 'others', n.name || n.model, go(nodePath(n)), { note: [t('node'), wordOf(n.state), n.address].join(' · '), typed: true });
   for (const o of live.operations.values()) put('o ' + o.id, 'operations', 'others', sentence(o.title), go('/operations/' + o.id), { note: `${o.id} · ${o.state}`, typed: true });
   for (const [path, title] of titles) put('h ' + path, 'help', 'help', title, go('/help/' + path), { note: t('manual'), typed: true });
   put('api', 'code', 'help', t('Explore the API'), go('/help/api'), { typed: true });

@@ -3,13 +3,14 @@
 import { SvelteMap } from 'svelte/reactivity';
 import type { Application, Cloud, Event, Instance, Kind, Operation, Service, Session, User, Version } from './api';
 import type { Binned } from './bin';
+import { Cluster } from './cluster.svelte';
 import { get, list, onSignedOut, raw, setCsrf } from './client';
 import type { Account } from './data';
 import { Trail } from './trail';
 
 type Link = 'connecting' | 'live' | 'lost';
 
-const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'member', 'bin', 'user'];
+const kinds = ['application', 'service', 'instance', 'operation', 'version', 'volume', 'backup', 'member', 'bin', 'user', 'node'];
 
 class Live {
   session = $state<Session | null>(null);
@@ -26,6 +27,8 @@ class Live {
   services = new SvelteMap<string, Service>();
   instances = new SvelteMap<string, Instance>();
   operations = new SvelteMap<string, Operation>();
+  cluster = new Cluster(() => this.session?.user.admin ?? false);
+  nodes = this.cluster.nodes;
   clouds = $state<Cloud[]>([]);
   kinds = $state<Kind[]>([]);
   version = $state<Version | null>(null);
@@ -100,7 +103,7 @@ class Live {
     this.#whole = false;
     clearTimeout(this.#counted);
     setCsrf('');
-    for (const m of [this.applications, this.services, this.instances, this.operations]) m.clear();
+    for (const m of [this.applications, this.services, this.instances, this.operations, this.nodes]) m.clear();
   }
 
   /** onBinned tells the watcher of what went into the bin just now. */
@@ -243,6 +246,7 @@ class Live {
       this.clouds = clouds;
       this.kinds = kinds;
       this.#know(version);
+      void this.cluster.ask();
       this.versionsRevision++;
       this.dataRevision++;
       this.binRevision++;
@@ -281,6 +285,7 @@ class Live {
 
   async #refreshFigures(): Promise<void> {
     if (this.#seldom++ % 15 === 0) void this.#ask();
+    if (this.cluster.looked || this.#seldom % 15 === 1) void this.cluster.ask();
     try {
       const instances = await list<Instance>('/resources');
       for (const i of instances) {
@@ -366,6 +371,9 @@ class Live {
       case 'member.deleted':
         this.membersRevision++;
         break;
+      case 'node': case 'node.deleted':
+        this.cluster.apply(e);
+        break;
       case 'user': {
         const user = e.data as User;
         if (this.session && user.id === this.session.user.id) this.session = { ...this.session, user };
@@ -388,4 +396,3 @@ function replace<K, V>(map: SvelteMap<K, V>, entries: [K, V][]): void {
 }
 
 export const live = new Live();
-

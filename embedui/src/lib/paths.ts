@@ -1,6 +1,7 @@
 // Where things are: paths of the pages and of the API.
 import type { Application, Operation, Service, State } from './api';
 import { live } from './live.svelte';
+import { t } from './text.svelte';
 
 // A path that ends like a file's name would be looked for as a file, so what
 // has a dot in its name goes by its id there.
@@ -60,6 +61,7 @@ export function underWay(application: number, service: number): Operation | unde
 
 /** subject names what an operation works on: "shop" or "shop / php". */
 export function subject(application: number, service: number): string {
+  if (!application) return t('Installation');
   const a = live.applications.get(application);
   if (!a) return `application ${application}`;
   if (!service) return a.name;

@@ -4,6 +4,7 @@
 import { find } from '../screens/screens';
 import type { IconName } from './icons';
 import { live } from './live.svelte';
+import { waiting } from './nodes';
 import { t } from './text.svelte';
 
 export interface Place {
@@ -14,6 +15,8 @@ export interface Place {
   key: string;
   /** it stands among the administrator's */
   admin?: boolean;
+  /** how many things wait there for the reader */
+  waiting?: () => number;
   /** it stands at the bottom of narrow windows */
   bar?: boolean;
 }
@@ -27,6 +30,7 @@ const all: Place[] = [
   { path: '/terminal', title: () => t('Terminal'), icon: 'terminal', key: 't' },
   { path: '/backups', title: () => t('Backups'), icon: 'shield', key: 'b' },
   { path: '/bin', title: () => t('Bin'), icon: 'trash', key: 'r' },
+  { path: '/nodes', title: () => t('Nodes'), icon: 'nodes', key: 'k', admin: true, waiting: () => waiting().length },
   { path: '/users', title: () => t('Users'), icon: 'users', key: 'u', admin: true },
   { path: '/audit', title: () => t('Audit'), icon: 'audit', key: 'd', admin: true },
   { path: '/settings', title: () => t('Settings'), icon: 'settings', key: 's', admin: true },
