@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -314,6 +315,7 @@ func (c *Client) report(err error) int {
 	var stopped *interrupted
 	var failed *failedOperation
 	var coded cli.ExitCoder
+	var ended *exec.ExitError // has an exit status, too, but of a program that we ran
 	switch {
 	case err == nil:
 		return 0
@@ -333,7 +335,7 @@ func (c *Client) report(err error) int {
 		return c.reportError(api.AsError(failed.cause()), failed.lines())
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &coded): // of another role's command
+	case errors.As(err, &coded) && !errors.As(err, &ended): // of another role's command
 		if coded.Error() != "" {
 			fmt.Fprintln(c.o.Stderr, "ERROR:", coded)
 		}
