@@ -110,7 +110,9 @@ func (p *Program) patient(x *cli.Context, c *config.Config, of doctor.Subject) *
 			return id.Identity().String(), id.NotAfter(), nil
 		}
 		d.Ask = nil // instances and nodes have no sign-in: their certificate says whether the director renews it
-		d.Containers = of == doctor.Node
+		if of == doctor.Node {
+			p.cloudsOf(c, d, []config.Cloud{{Name: "node", Driver: c.Node.Driver}})
+		}
 	case doctor.Director:
 		p.clouds(c, d)
 		d.Ports = ports(c)
@@ -128,6 +130,10 @@ func (p *Program) clouds(c *config.Config, d *doctor.Patient) {
 			d.Fallback["default"] = "instances would be plain processes without isolation"
 		}
 	}
+	p.cloudsOf(c, d, list)
+}
+
+func (p *Program) cloudsOf(c *config.Config, d *doctor.Patient, list []config.Cloud) {
 	for _, k := range list {
 		d.Containers = d.Containers || k.Driver == "lxc" || k.Driver == "nodes"
 		d.Processes = d.Processes || k.Driver == "process"
