@@ -39,7 +39,8 @@ type Stopper interface {
 // Gateway is implemented by local clouds whose instances reach the director
 // at an address of this machine. The director must listen there.
 type Gateway interface {
-	// DirectorAddress makes the address usable and returns it, without a port.
+	// DirectorAddress makes the address usable and returns it, without a port;
+	// empty: one on which the director listens anyway.
 	DirectorAddress(ctx context.Context) (string, error)
 }
 

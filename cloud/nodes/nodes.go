@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -201,28 +200,13 @@ func (d *driver) Check(ctx context.Context) error {
 	return fmt.Errorf("%w: none of %d machines can be used: %w", cloud.ErrUnavailable, len(list), err)
 }
 
-// DirectorAddress is the option, or the address of this machine that faces the
-// machines of the cluster.
-func (d *driver) DirectorAddress(ctx context.Context) (string, error) {
+// DirectorAddress is the option. Without it instances reach the director by
+// the addresses by which their machines do, where it listens anyway.
+func (d *driver) DirectorAddress(context.Context) (string, error) {
 	if d.director.IsValid() {
 		return d.director.String(), nil
 	}
-	toward := "192.0.2.1" // of no network: the default route's address
-	if _, list, err := d.machines(ctx); err == nil {
-		for _, m := range list {
-			if m.Address.IsValid() && !m.Address.IsLoopback() {
-				toward = m.Address.String()
-				break
-			}
-		}
-	}
-	c, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(toward, "9")) // sends nothing
-	if err != nil {
-		return "", fmt.Errorf("%w: this machine has no network on which others reach it; give the option director: %w", cloud.ErrUnavailable, err)
-	}
-	defer func() { _ = c.Close() }()
-	host, _, err := net.SplitHostPort(c.LocalAddr().String())
-	return host, err
+	return "", nil
 }
 
 // Close removes the routes; instances go on, and are reached again by the next
