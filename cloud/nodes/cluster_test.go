@@ -139,7 +139,7 @@ func (r *rack) boot(n int, id string, bridge netlink.Link) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.client[id] = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	r.client[id] = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
 	}}}
 	r.machines[id] = &cloud.Machine{ID: id, Name: "rack " + id, Address: r.address(n), Subnet: r.subnet(n), Up: true, Memory: 4096 * mib, Free: 3000 * mib}
