@@ -35,6 +35,9 @@ export function suggestion(n: ClusterNode): string {
   return [...words.slice(0, 3), n.serial.toLowerCase().replace(/[^a-z0-9]/g, '').slice(-4)].filter(Boolean).join('-').slice(0, 32);
 }
 
+/** other says that a node runs another version than the director, both without the brackets of a version that was never released. */
+export const other = (n: ClusterNode): boolean => !!live.version && !!n.version && n.version.replace(/[()]/g, '') !== live.version.version.replace(/[()]/g, '');
+
 /** draining is the operation that empties a node, the newest one. */
 export function draining(n: ClusterNode): Operation | undefined {
   return [...live.operations.values()].filter((o) => o.kind === 'node.drain' && o.title === 'drain node ' + n.name).sort((a, b) => b.created.localeCompare(a.created))[0];
