@@ -53,4 +53,5 @@ type Linked interface {
 type Peer struct {
 	Address netip.Addr   // by which it is reached
 	Subnet  netip.Prefix // of its containers; zero: the director's own machine
+	Ports   []int        // of the director's machine that instances may reach; none: all
 }

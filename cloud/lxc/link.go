@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/google/nftables/expr"
@@ -84,7 +85,7 @@ func (n *network) link(own netip.Prefix, peers []cloud.Peer) error {
 	}
 	peers = slices.Clone(peers)
 	slices.SortFunc(peers, func(a, b cloud.Peer) int { return a.Address.Compare(b.Address) })
-	if own == n.plan.Own && slices.Equal(peers, n.plan.Peers) {
+	if own == n.plan.Own && reflect.DeepEqual(peers, n.plan.Peers) {
 		return n.routes()
 	}
 	n.plan.Own, n.plan.Peers = own, peers
@@ -157,13 +158,13 @@ func (n *network) linkRules(forward, input, nat func(parts ...[]expr.Any)) {
 		if !p.Subnet.IsValid() {
 			forward(from, destination(address), answers, accept)
 			forward(from, destination(address), protocol(unix.IPPROTO_ICMP), accept)
-			for _, number := range n.d.c.Ports {
+			for _, number := range p.Ports {
 				forward(from, destination(address), tcpTo(uint16(number)), accept) //nolint:gosec // a port
 				input(from, destination(address), tcpTo(uint16(number)), accept)   //nolint:gosec // a port
 			}
 			forward(to, source(address), accept)
 			nat(source(n.plan.Subnet), destination(address), accept)
-			if len(n.d.c.Ports) > 0 {
+			if len(p.Ports) > 0 {
 				forward(from, destination(address), drop)
 			}
 			continue

@@ -103,7 +103,7 @@ func (r *rack) boot(n int, id string, bridge netlink.Link) {
 	}
 	r.t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	c := machineConfig{Dir: dir, Socket: filepath.Join(dir, "s"), Installation: r.tag + id, Binary: cloudtest.Program(r.t),
-		Layers: filepath.Dir(r.layer), Address: r.address(n).String() + "/24", Ports: []int{directorPort}}
+		Layers: filepath.Dir(r.layer), Address: r.address(n).String() + "/24"}
 	told, err := json.Marshal(c)
 	if err != nil {
 		r.t.Fatal(err)
@@ -167,7 +167,7 @@ func (r *rack) tell(machine, path string, in any) {
 func (r *rack) link() {
 	r.t.Helper()
 	for n, id := range r.order {
-		l := linkOrder{Own: r.subnet(n + 1), Peers: []cloud.Peer{{Address: r.address(0)}}}
+		l := linkOrder{Own: r.subnet(n + 1), Peers: []cloud.Peer{{Address: r.address(0), Ports: []int{directorPort}}}}
 		for m := range r.order {
 			if m != n {
 				l.Peers = append(l.Peers, cloud.Peer{Address: r.address(m + 1), Subnet: r.subnet(m + 1)})

@@ -31,7 +31,6 @@ const machineEnv = "NUTSHELL_TEST_MACHINE"
 
 type machineConfig struct {
 	Dir, Socket, Installation, Binary, Layers, Address string
-	Ports                                              []int
 }
 
 // beMachine is the machine's program.
@@ -91,7 +90,7 @@ func (c machineConfig) ready() error {
 
 func (c machineConfig) open() (cloud.Driver, error) {
 	return lxc.New(cloud.Config{
-		Name: "default", Installation: c.Installation, Dir: filepath.Join(c.Dir, "cloud"), Binary: c.Binary, Ports: c.Ports,
+		Name: "default", Installation: c.Installation, Dir: filepath.Join(c.Dir, "cloud"), Binary: c.Binary,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 }

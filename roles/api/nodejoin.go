@@ -48,6 +48,7 @@ type NodeOrders struct {
 	State  NodeState  `json:"state"`
 	Subnet string     `json:"subnet"` // of its containers
 	Peers  []NodePeer `json:"peers"`  // the other nodes, sorted by address
+	Ports  []int      `json:"ports"`  // of the director's machine that containers may reach
 }
 
 // NodePeer is another node, as its neighbours must know it.

@@ -79,7 +79,7 @@ func (d *Director) orders(ctx context.Context, n store.Node) (api.NodeOrders, er
 	if err != nil {
 		return api.NodeOrders{}, err
 	}
-	out := api.NodeOrders{Now: d.c.Now().UTC(), Name: n.Name, State: n.State(), Subnet: n.Subnet, Peers: []api.NodePeer{}}
+	out := api.NodeOrders{Now: d.c.Now().UTC(), Name: n.Name, State: n.State(), Subnet: n.Subnet, Peers: []api.NodePeer{}, Ports: d.ports()}
 	for _, o := range all {
 		if o.Approved && o.ID != n.ID && o.Address != "" {
 			if b, ok := d.nodes.last(o.ID); ok {

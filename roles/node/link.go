@@ -18,7 +18,7 @@ func (w *worker) link(ctx context.Context, orders api.NodeOrders) {
 	if !ok || orders.Subnet == "" {
 		return
 	}
-	same := w.linked != nil && w.linked.Subnet == orders.Subnet && slices.Equal(w.linked.Peers, orders.Peers) && w.linkedBy == w.address
+	same := w.linked != nil && w.linked.Subnet == orders.Subnet && slices.Equal(w.linked.Peers, orders.Peers) && slices.Equal(w.linked.Ports, orders.Ports) && w.linkedBy == w.address
 	if same || w.c.Now().Before(w.relink) {
 		return
 	}
@@ -38,8 +38,8 @@ func (w *worker) link(ctx context.Context, orders api.NodeOrders) {
 	w.c.Log.Info("containers linked with those of other nodes", "subnet", orders.Subnet, "nodes", len(orders.Peers))
 }
 
-// neighbours are the other nodes, and the director's own machine unless that
-// is this one.
+// neighbours are the other nodes and the director's machine, which may be this
+// one.
 func (w *worker) neighbours(ctx context.Context, orders api.NodeOrders) (netip.Prefix, []cloud.Peer, error) {
 	own, err := netip.ParsePrefix(orders.Subnet)
 	if err != nil {
@@ -65,17 +65,5 @@ func (w *worker) neighbours(ctx context.Context, orders api.NodeOrders) (netip.P
 	if err != nil || len(found) == 0 {
 		return own, nil, fmt.Errorf("address of the director: %w", err)
 	}
-	if at := found[0].Unmap(); !ours(at) {
-		peers = append(peers, cloud.Peer{Address: at})
-	}
-	return own, peers, nil
-}
-
-// ours reports whether an address is one of this machine.
-func ours(a netip.Addr) bool {
-	addresses, err := net.InterfaceAddrs()
-	return a.IsLoopback() || err == nil && slices.ContainsFunc(addresses, func(o net.Addr) bool {
-		p, err := netip.ParsePrefix(o.String())
-		return err == nil && p.Addr() == a
-	})
+	return own, append(peers, cloud.Peer{Address: found[0].Unmap(), Ports: orders.Ports}), nil
 }
