@@ -104,6 +104,10 @@ func (s *service) build(ctx context.Context, run *operation.Run, d api.DesiredSe
 		return "", err
 	}
 	if len(layout.Leave) > 0 {
+		// Who sends people here must know those that came before it loses the others.
+		if err := s.m.reportNow(ctx); err != nil {
+			return "", err
+		}
 		if err := s.leave(ctx, run, layout); err != nil {
 			return "", err
 		}
