@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			return errors.Join(os.Chmod(e.WorkDir, 0o711), os.Chmod(filepath.Dir(e.WorkDir), 0o711))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb, "traces": cmdTraces, "visit": cmdVisit,
+			"up": cmdUp, "down": cmdDown, "crash": cmdCrash, "fetch": cmdFetch, "slay": cmdSlay, "left": cmdLeft, "retry": cmdRetry, "bomb": cmdBomb, "traces": cmdTraces, "visit": cmdVisit, "rack": cmdRack, "unplug": cmdUnplug,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "containers" {
@@ -74,6 +74,7 @@ type scene struct {
 	git    string // the git server's, too
 	cmd    *exec.Cmd
 	log    *os.File
+	rack   *rack // machines beside this one; nil: none
 }
 
 // useImages shares layers with the other tests of this run: building them
@@ -111,12 +112,12 @@ func containers() bool {
 func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
 
 // cmdUp starts `nutshell up` with the process cloud, or with the cloud named
-// first (lxc), and waits for it. Further arguments are its own.
+// first (lxc, or nodes for a rack), and waits for it. Further arguments are its own.
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	s := sceneOf(ts)
 	var err error
 	driver := "process"
-	if len(args) > 0 && args[0] == "lxc" {
+	if len(args) > 0 && (args[0] == "lxc" || args[0] == "nodes") {
 		driver, args = args[0], args[1:]
 		s.useImages(ts)
 	}
@@ -127,6 +128,9 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "nutshell") // testscript puts it first
 	if s.listen == "" {
 		s.listen, s.git = freeAddress(ts), freeAddress(ts)
+		if s.rack != nil {
+			s.listen = s.rack.director() + ":5555" // where nodes look for it
+		}
 	}
 	_ = os.Remove(filepath.Join(s.dir, "client.yaml"))
 	s.cmd = exec.Command(program, append([]string{"up", "--config", config, "--data-dir", s.dir, "--listen", s.listen, "--git-listen", s.git}, args...)...)
@@ -192,6 +196,9 @@ func (s *scene) end() {
 	}
 	for _, pid := range s.processes("") {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if s.rack != nil {
+		s.rack.end()
 	}
 }
 

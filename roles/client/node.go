@@ -112,7 +112,35 @@ func approveNode(r *call, n api.Node) error {
 	if err := r.send(http.MethodPost, "/nodes/"+escape(n.ID)+"/approve", in, &out); err != nil {
 		return err
 	}
-	return r.made(out, out.Name, "Node '%s' may join; its containers get addresses of %s.", out.Name, out.Subnet)
+	if err := awaitNode(r, &out); err != nil {
+		return err
+	}
+	if out.Reason != "" {
+		return r.made(out, out.Name, "Node '%s' may join; %s.", out.Name, out.Reason)
+	}
+	return r.made(out, out.Name, "Node '%s' has joined; its containers get addresses of %s.", out.Name, out.Subnet)
+}
+
+// awaitNode waits a little until a node that was approved has come: a machine
+// that waits asks every few seconds, and nothing can be started on it before.
+func awaitNode(r *call, n *api.Node) error {
+	if r.g.noWait {
+		return nil
+	}
+	for range 60 {
+		if n.Reason == "" {
+			break
+		}
+		select {
+		case <-r.ctx().Done():
+			return r.ctx().Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+		if err := r.get("/nodes/"+escape(n.ID), n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func orUnknown(s string) string {

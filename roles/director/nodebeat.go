@@ -25,7 +25,7 @@ func (d *Director) heartbeat(ctx context.Context, in *struct{ Body api.NodeFacts
 		b.director = host
 	}
 	returned := n.Lost
-	write := returned || !heard || n.Address != b.address || n.Director != b.director || now.Sub(n.Seen) > nodeKeep || lasting(n.Facts, b.facts)
+	write := returned || !heard || n.Reason != b.facts.Problem || n.Address != b.address || n.Director != b.director || now.Sub(n.Seen) > nodeKeep || lasting(n.Facts, b.facts)
 	if tell := drifted(b.shown, b.facts) && now.Sub(b.told) >= nodeTell; write || tell {
 		b.told, b.shown = now, b.facts
 	}

@@ -158,7 +158,7 @@ func (d *Director) approveNode(ctx context.Context, in *struct {
 		if err != nil {
 			return err
 		}
-		n.Subnet, n.Approved, n.Seen = subnet.String(), true, t.Now()
+		n.Subnet, n.Approved, n.Seen, n.Reason = subnet.String(), true, t.Now(), "approved, and has not come yet"
 		d.c.Log.Info("node approved", "node", n.ID, "name", n.Name, "address", n.Address, "subnet", n.Subnet)
 		return nil
 	})
