@@ -19,7 +19,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	// No change, many a minute, or a piece of what is audited at its start and end.
-	quiet := map[string]bool{"session.passkey_begin": true, "service.preview": true, "manifest.check": true, "upload.append": true, "member.renew": true, "manager.report": true, "manager.measured": true, "manager.operation": true}
+	quiet := map[string]bool{"session.passkey_begin": true, "service.preview": true, "manifest.check": true, "upload.append": true, "member.renew": true, "manager.report": true, "manager.measured": true, "manager.operation": true, "node.join": true, "node.heartbeat": true}
 	parameter := regexp.MustCompile(`\{[a-z0-9]+\}`)
 	nobody := h.admin
 	nobody.auth = ""
