@@ -773,6 +773,7 @@ export interface components {
             /** Format: date-time */
             now: string;
             peers: components["schemas"]["NodePeer"][];
+            ports: number[];
             /** @enum {string} */
             state: "waiting" | "ready" | "cordoned" | "draining" | "lost";
             subnet: string;
