@@ -23,7 +23,7 @@ export async function open() {
 export async function page(browser, size, theme, faults) {
   const context = await browser.newContext({ viewport: sizes[size], colorScheme: theme, ignoreHTTPSErrors: true, isMobile: size === 'phone', hasTouch: size === 'phone', reducedMotion: 'reduce' });
   const p = await context.newPage();
-  p.setDefaultTimeout(10_000);
+  p.setDefaultTimeout(30_000); // other tests keep the machine busy
   p.on('console', (m) => {
     // a refused request is written to the console by the browser itself
     if (m.type() === 'error' && !/status of 4\d\d|status of 5\d\d|ERR_(CONNECTION|INTERNET|INCOMPLETE|EMPTY|NETWORK|SOCKET)/.test(m.text())) faults.push(`console: ${m.text()}`);

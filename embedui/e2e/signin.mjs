@@ -39,7 +39,7 @@ async function step(name, work) {
   }
 }
 const p = await browser.newPage();
-p.setDefaultTimeout(15_000);
+p.setDefaultTimeout(30_000);
 const wire = await browser.newCDPSession(p);
 await wire.send('WebAuthn.enable');
 await wire.send('WebAuthn.addVirtualAuthenticator', { options: { protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true } });
