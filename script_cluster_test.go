@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -68,9 +69,20 @@ func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(ts.Exec("ip", "link", "set", sceneOf(ts).rack.cable(n), "down"))
 }
 
-// end takes the machines and the cable away.
+// end takes the machines and the cable away. What a lost machine ran has
+// nobody else to end it: its monitors are in the machine's network, the
+// containers' first processes are their children.
 func (r *rack) end() {
 	for n, cmd := range r.nodes {
+		pids, _ := exec.Command("ip", "netns", "pids", r.space(n)).Output()
+		for _, pid := range strings.Fields(string(pids)) {
+			children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+			for _, one := range append(strings.Fields(string(children)), pid) {
+				if number, err := strconv.Atoi(one); err == nil {
+					_ = syscall.Kill(number, syscall.SIGKILL)
+				}
+			}
+		}
 		_ = cmd.Process.Signal(syscall.SIGKILL)
 		_ = cmd.Wait()
 		_ = exec.Command("ip", "netns", "delete", r.space(n)).Run()
