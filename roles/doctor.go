@@ -119,15 +119,20 @@ func plain(s string) string {
 	}, s)
 }
 
-// ask puts the command line's own question to its director.
-func (p *Program) ask(ctx context.Context, dataDir string) (doctor.Answer, error) {
-	getenv := func(name string) string {
+// besides is the environment of a command line that belongs to the director
+// whose directory this is: another one on this machine is not its business.
+func besides(dataDir string) func(string) string {
+	return func(name string) string {
 		if name == "NUTSHELL_DATA_DIR" && dataDir != "" {
 			return dataDir
 		}
 		return os.Getenv(name)
 	}
-	r, err := client.Reach(ctx, client.Options{Stderr: io.Discard, Getenv: getenv})
+}
+
+// ask puts the command line's own question to its director.
+func (p *Program) ask(ctx context.Context, dataDir string) (doctor.Answer, error) {
+	r, err := client.Reach(ctx, client.Options{Stderr: io.Discard, Getenv: besides(dataDir)})
 	a := doctor.Answer{URL: r.URL, From: r.From, Time: r.Time, SignedIn: r.SignedIn, Problems: map[string]string{}}
 	if err != nil {
 		if e := api.AsError(err); r.URL != "" {

@@ -50,7 +50,7 @@ func (p *Program) subject(said string, c *config.Config) (doctor.Subject, error)
 	case there("node"):
 		return doctor.Node, nil
 	}
-	if sign, err := client.Known(client.Options{}); err == nil && sign != "" && !strings.HasPrefix(sign, c.DataDir) {
+	if sign, err := client.Known(client.Options{Getenv: besides(c.DataDir)}); err == nil && sign != "" && !strings.HasPrefix(sign, c.DataDir) {
 		return doctor.Client, nil
 	}
 	return doctor.Director, nil

@@ -70,8 +70,7 @@ func TestOnlyGit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out bytes.Buffer
-		s.Stdout = &out
+		var out bytes.Buffer // of what it says; what it sends is copied beside it, and must be nothing
 		s.Stderr = &out
 		if command == "" {
 			if s.RequestPty("xterm", 24, 80, nil) == nil {
