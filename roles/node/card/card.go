@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nutshell/roles/internal/rootdisk"
 )
 
 // Config says where things are. Empty paths are those of the machine.
@@ -40,12 +42,12 @@ const (
 // others: a node that can be asked for help is better than none. The error
 // joins all that went wrong.
 func Prepare(ctx context.Context, c Config) error {
-	disk, diskErr := rootDisk("/")
+	disk, diskErr := rootdisk.Find("/")
 	var errs []error
 	if diskErr != nil {
 		errs = append(errs, fmt.Errorf("find the card: %w", diskErr))
 	} else {
-		if grown, err := grow(disk); err != nil {
+		if grown, err := disk.Grow(); err != nil {
 			errs = append(errs, fmt.Errorf("grow to the card: %w", err))
 		} else if grown > 0 {
 			fmt.Fprintf(c.Say, "Nutshell: the card has %.1f GB, all of them are used now\n", float64(grown)/1e9)
@@ -178,11 +180,11 @@ func tellProblems(boot string, problems []string) error {
 }
 
 // mountBoot mounts the first partition of the card, read-only.
-func mountBoot(d disk, dir string) error {
+func mountBoot(d rootdisk.Disk, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	err := unix.Mount(d.partition(1), dir, "vfat", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "umask=0022,errors=remount-ro")
+	err := unix.Mount(d.Partition(1), dir, "vfat", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "umask=0022,errors=remount-ro")
 	if errors.Is(err, unix.EBUSY) { // a second run in one start
 		return nil
 	}
