@@ -40,8 +40,8 @@ type fpm struct {
 
 	mu       sync.Mutex
 	settings settings
-	current  string // name of the process
-	retiring map[string]bool
+	current  string          // name of the process
+	retiring map[string]*end // by name
 }
 
 // wanted is all that makes one PHP-FPM another one.
@@ -73,7 +73,7 @@ type status struct {
 }
 
 func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
-	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("run"), debian: "/", retiring: map[string]bool{}}
+	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("run"), debian: "/", retiring: map[string]*end{}}
 	if len(f.dir)+len("/"+fpmPrefix+"abcdef-status.sock") > 103 { // see services.Socket
 		sum := sha256.Sum256([]byte(f.dir))
 		f.dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
@@ -103,6 +103,9 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 	flags := f.flags(s.settings)
 	name, text, err := f.render(s, append(flags, loaded...))
 	if err != nil {
+		return err
+	}
+	if err := f.spare(ctx, name); err != nil {
 		return err
 	}
 	if err := errors.Join(f.write(name, text), writeScanDir(f.scanDir(name), loaded)); err != nil {
@@ -260,46 +263,6 @@ func (f *fpm) refused(ctx context.Context, p services.Process, seen error) error
 		return seen
 	}
 	return &api.Error{Code: api.CodeInternal, Op: "check configuration", Object: "php-fpm", Message: "php-fpm refuses it", Err: err, LogTail: strings.Split(strings.TrimSpace(string(out)), "\n")}
-}
-
-// retire ends a former PHP-FPM when it has no requests left, or when each of
-// them has had its time.
-func (f *fpm) retire(name string, patience time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.retiring[name] {
-		return
-	}
-	f.retiring[name] = true
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience+10*time.Second)
-		defer cancel()
-		end := time.Now().Add(patience)
-		for idle := 0; idle < 3 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) { // three looks: a request may be between accept and being counted
-			s, err := f.status(ctx, name)
-			if err == nil && s.Active > 0 {
-				idle = 0
-				continue
-			}
-			idle++
-		}
-		if err := f.end(ctx, name); err != nil {
-			f.m.Log().Warn("former php-fpm not ended", "process", name, "error", err)
-		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.retiring, name)
-	}()
-}
-
-func (f *fpm) end(ctx context.Context, name string) error {
-	err := f.m.Supervisor().Stop(ctx, name)
-	for _, path := range []string{f.file(name), f.socket(name), f.statusSocket(name)} {
-		if e := os.Remove(path); e != nil && !errors.Is(e, os.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
-	}
-	return errors.Join(err, os.RemoveAll(f.scanDir(name)))
 }
 
 // stop ends every PHP-FPM of the instance.

@@ -315,3 +315,27 @@ func TestSettingsChangeCutsNothing(t *testing.T) {
 	}
 	t.Errorf("the former php-fpm is still there: %v", w.Processes("i1"))
 }
+
+// Settings that come back before the PHP-FPM that had them is gone take effect
+// like any: who waits for it must not wait for one that ends.
+func TestSettingsComeBack(t *testing.T) {
+	w, base := start(t, `{}`)
+	w.Files["code-limit"] = map[string]string{"index.php": `<?php echo ini_get("memory_limit");`}
+	if err := w.Activate(t.Context(), "code-limit"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 24 {
+		want := []string{"64M", "96M"}[n%2]
+		// The former one ends after three looks; each round comes at another moment of that.
+		time.Sleep(time.Duration(n) * 10 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		err := w.Configure(ctx, `{"memory_limit":"`+want+`"}`)
+		cancel()
+		if err != nil {
+			t.Fatalf("change %d: %v", n, err)
+		}
+		if _, body, err := fetch(t.Context(), client(), "GET", base, ""); err != nil || body != want {
+			t.Fatalf("change %d: got %q %v, want %s", n, body, err, want)
+		}
+	}
+}

@@ -48,6 +48,7 @@ type process struct {
 	message  string
 	delay    time.Duration
 	stopping bool
+	stopped  bool          // its sockets are gone; another one may have their paths
 	left     bool          // detached: do not touch any more
 	gone     chan struct{} // closed when the running incarnation has ended
 	sockets  []*os.File    // that incarnations inherit; empty for one that was adopted
@@ -216,7 +217,7 @@ func (p *process) restart() {
 	unknown := len(p.d.Argv) == 0 // adopted, and nobody ensured it again yet
 	p.mu.Unlock()
 	if unknown {
-		p.s.forget(p.d.Name)
+		p.s.forget(p.d.Name, p)
 		return
 	}
 	if err := p.start(); err != nil {
@@ -241,6 +242,8 @@ func (p *process) waitReady(ctx context.Context) error {
 		state, restarts, message := p.state, p.restarts, p.message
 		p.mu.Unlock()
 		switch {
+		case state == "stopped":
+			return p.failed("stopped meanwhile", nil)
 		case restarts-was >= 3:
 			return p.failed(message, nil)
 		case state != "running":
@@ -303,11 +306,22 @@ func (p *process) stop(ctx context.Context) {
 	<-gone
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.stopped { // by somebody else at the same time
+		return
+	}
+	p.stopped, p.state = true, "stopped"
 	closeSockets(p.sockets)
 	for _, s := range p.d.Sockets {
 		_ = os.Remove(s.Path) // the process may have done it
 	}
 	p.sockets = nil
+}
+
+// ends reports whether somebody stops it.
+func (p *process) ends() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopping
 }
 
 func (p *process) leave() {

@@ -84,3 +84,34 @@ func TestToolsNeedACommand(t *testing.T) {
 		t.Error("the tool does not run")
 	}
 }
+
+// What is wanted again while it is being stopped runs again, on a socket of its
+// own: neither waits for one that is gone, nor loses its socket to the one before.
+func TestWantedAgainWhileItStops(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	defer s.Close(t.Context())
+	p := services.Process{Name: "a", Argv: []string{"/bin/sh", "-c", "trap 'sleep 0.3; exit 0' TERM; while :; do sleep 0.05; done"},
+		Sockets: []services.Socket{{Path: filepath.Join(dir, "a.sock")}}}
+	for range 5 {
+		if err := s.Ensure(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		first := s.procs["a"]
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.Stop(t.Context(), "a") }()
+		until(t, "it is being stopped", first.ends)
+		if err := s.Ensure(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-stopped; err != nil {
+			t.Fatal(err)
+		}
+		if s.procs["a"] == first || pidOf(s, "a") == 0 {
+			t.Fatal("it does not run again")
+		}
+		if _, err := os.Stat(p.Sockets[0].Path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -95,7 +95,7 @@ func (s *Supervisor) Ensure(ctx context.Context, d services.Process) error {
 		return errors.New("process " + d.Name + ": the instance is stopping")
 	}
 	p, had := s.procs[d.Name]
-	if had && p.hash == hash {
+	if had && p.hash == hash && !p.ends() { // one that is being stopped never gets ready again
 		p.describeAs(d) // an adopted process learns how to be restarted
 		s.mu.Unlock()
 		return p.waitReady(ctx)
@@ -113,7 +113,7 @@ func (s *Supervisor) Ensure(ctx context.Context, d services.Process) error {
 	s.saveLocked() // before it runs: if we are killed right after that, the next one must know of it
 	s.mu.Unlock()
 	if err := p.start(); err != nil {
-		s.forget(d.Name)
+		s.forget(d.Name, p)
 		return err
 	}
 	return p.waitReady(ctx)
@@ -143,7 +143,7 @@ func (s *Supervisor) Stop(ctx context.Context, name string) error {
 		return nil
 	}
 	p.stop(ctx)
-	s.forget(name)
+	s.forget(name, p)
 	return nil
 }
 
@@ -192,9 +192,13 @@ func (s *Supervisor) LogPath(name string) (string, error) { return s.logs.path(n
 // Rotate keeps logs below their size for ever. It returns when ctx ends.
 func (s *Supervisor) Rotate(ctx context.Context) { s.logs.rotate(ctx) }
 
-func (s *Supervisor) forget(name string) {
+// forget takes p away, unless another one has its name by now.
+func (s *Supervisor) forget(name string, p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.procs[name] != p {
+		return
+	}
 	delete(s.procs, name)
 	for i, n := range s.order {
 		if n == name {
