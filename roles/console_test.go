@@ -30,7 +30,7 @@ func TestNotify(t *testing.T) {
 	}
 	read := func() string {
 		b := make([]byte, 64)
-		_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = l.SetReadDeadline(time.Now().Add(time.Minute))
 		n, err := l.Read(b)
 		if err != nil {
 			t.Fatal(err)

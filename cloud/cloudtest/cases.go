@@ -174,7 +174,7 @@ func (s *suite) kill() {
 func (s *suite) crash(i cloud.Instance) {
 	s.t.Helper()
 	s.o.Kill(s.t, i)
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		got := s.find(i.Name)
 		if got == nil {
 			s.t.Fatal("a killed instance is not listed")
@@ -279,7 +279,7 @@ func (s *suite) bootLog() {
 	}
 	i := s.must(s.spec("web-1"))[0]
 	said := ""
-	for end := time.Now().Add(5 * time.Second); !strings.Contains(said, "guest started"); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !strings.Contains(said, "guest started"); time.Sleep(5 * time.Millisecond) {
 		r, err := c.BootLog(s.t.Context(), i.ID)
 		if err != nil {
 			s.t.Fatalf("BootLog: %v", err)

@@ -176,7 +176,7 @@ func (s *suite) must(specs ...cloud.Spec) []cloud.Instance {
 // wait returns when the instance answers.
 func (s *suite) wait(i cloud.Instance) {
 	s.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		_, err := Ask(s.t.Context(), i, "/pid", nil)
 		if err == nil {

@@ -215,7 +215,7 @@ func atoi(t *testing.T, s string) int {
 // answers waits for the instance.
 func answers(t *testing.T, i cloud.Instance, path string) string {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		got, err := cloudtest.Ask(t.Context(), i, path, nil)
 		if err == nil {
 			return got

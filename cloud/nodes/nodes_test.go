@@ -241,7 +241,7 @@ func listed(t *testing.T, d cloud.Driver) map[string]string {
 // eventually polls, bounded by a deadline.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not so after 10 s: %s", what)
 		}

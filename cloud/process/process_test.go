@@ -270,7 +270,7 @@ func TestConfigIsChecked(t *testing.T) {
 // ask waits until the instance answers.
 func ask(t *testing.T, i cloud.Instance, path string) string {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		got, err := cloudtest.Ask(t.Context(), i, path, nil)
 		if err == nil {
 			return got

@@ -65,7 +65,7 @@ func (w *world) atTerminal(line string, talk func(*person)) (screen string, exit
 // answer types a line when the screen shows a prompt.
 func (p *person) answer(prompt, line string) {
 	p.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		p.mu.Lock()
 		text := p.seen.String()
 		p.mu.Unlock()
@@ -178,7 +178,7 @@ func TestProgressAtTerminal(t *testing.T) {
 	w.run(t.Context(), "nutshell application create shop")
 	w.hold = make(chan struct{})
 	screen, exit := w.atTerminal("nutshell application start shop", func(p *person) {
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 			p.mu.Lock()
 			seen := strings.Contains(p.seen.String(), "[2/2] configure a1")
 			p.mu.Unlock()

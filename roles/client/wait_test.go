@@ -20,7 +20,7 @@ func held(t *testing.T) *world {
 // until waits for a condition of the director.
 func (f *fake) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		f.mu.Lock()
 		yes := ok()
 		f.mu.Unlock()

@@ -216,7 +216,7 @@ func (c client) listen(t *testing.T) heard {
 // next waits for an event of a type and skips others.
 func (o heard) next(t *testing.T, typ string) api.Event {
 	t.Helper()
-	end := time.After(10 * time.Second)
+	end := time.After(time.Minute)
 	for {
 		select {
 		case e := <-o.events:

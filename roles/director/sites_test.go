@@ -97,7 +97,7 @@ func (h *house) sees(name string, status int, want string) {
 	var got int
 	var body string
 	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got, body, err = h.visit(name); err == nil && got == status && strings.Contains(body, want) {
 			return
 		}

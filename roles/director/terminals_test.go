@@ -71,7 +71,7 @@ func (c client) dial(path string, header http.Header) (*terminal.Conn, error) {
 		c.h.t.Fatal("not with a password")
 	}
 	wire := rpc.NewClient(c.h.url, pki.PinnedTLS(c.h.d.CASHA256()))
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return terminal.Dial(ctx, wire.Upgrading(), wire.Base+"/api/v1"+path, header, rpc.Refusal)
 }
@@ -93,7 +93,7 @@ func (c client) open(path string, header http.Header) (*terminal.Conn, api.Termi
 // next is the next control frame.
 func next(t *testing.T, c *terminal.Conn) api.TerminalFrame {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
 		_, f, err := c.Read(ctx)

@@ -138,7 +138,7 @@ func (d *director) options(t *testing.T, change func(*cloudcontext.Context)) Opt
 
 func run(t *testing.T, o Options) *Joined {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	j, err := Run(ctx, o)
 	if err != nil {
@@ -256,7 +256,7 @@ func TestDirectorComesLater(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("did not join after the director came back")
 	}
 }
@@ -315,7 +315,7 @@ func TestRenewsAtTwoThirds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- j.Renew(ctx) }()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !j.Credentials.NotAfter().After(first) {
 		select {
 		case err := <-done:
@@ -373,7 +373,7 @@ func TestRenewalIsRefused(t *testing.T) {
 	d.mu.Lock()
 	d.removed = true
 	d.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := j.Renew(ctx); api.CodeOf(err) != api.CodeUnauthorized {
 		t.Errorf("got %v, want code unauthorized", err)

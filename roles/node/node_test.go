@@ -125,7 +125,7 @@ func TestKeyIsMadeOnce(t *testing.T) {
 				Driver: func(string) (cloud.Driver, error) { return nil, errors.New("it has not joined") }})
 		}()
 		var s Status
-		for end := time.Now().Add(10 * time.Second); s.Problem == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); s.Problem == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			b, _ := os.ReadFile(filepath.Join(dir, statusFile))
 			_ = json.Unmarshal(b, &s)
 		}

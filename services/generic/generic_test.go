@@ -74,7 +74,7 @@ func status(t *testing.T, w *servicetest.World, id, script string) string {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
+	for range 3000 {
 		if ok() {
 			return
 		}

@@ -106,7 +106,7 @@ func TestRemovalDrains(t *testing.T) {
 		}
 		return sum
 	}
-	for end := time.Now().Add(5 * time.Second); busy() < 3 && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); busy() < 3 && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	w.Desire(func(d *api.DesiredService) { d.Remove = []string{victim} })

@@ -307,7 +307,7 @@ func TestSettingsChangeCutsNothing(t *testing.T) {
 	if _, body, _ := fetch(t.Context(), c, "GET", base+"session.php", ""); body != "visit 2" {
 		t.Errorf("session lost: got %q", body)
 	}
-	for range 100 { // the former php-fpm goes when it is idle
+	for range 1200 { // the former php-fpm goes when it is idle
 		if n := strings.Count(fmt.Sprint(w.Processes("i1")), "php-fpm-"); n == 1 {
 			return
 		}

@@ -231,7 +231,7 @@ func TestSlowLog(t *testing.T) {
 	if got := get("slow.php"); got != "done" {
 		t.Fatal(got)
 	}
-	for range 100 {
+	for range 1500 {
 		if strings.Contains(w.ReadLog("i1", "fpm-slow.log"), "dawdle() ") {
 			break
 		}

@@ -115,7 +115,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := io.ReadFull(c, make([]byte, 4)); err == nil { // SSH-
 			open++
 		}
@@ -231,7 +231,7 @@ func TestPushCutOff(t *testing.T) {
 			t.Errorf("after %d bytes the branch shows %s, want %s", after, got, before)
 		}
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // sessions end a moment later
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // sessions end a moment later
 		left, _ := filepath.Glob(filepath.Join(r.dir, "git/1.git/incoming/*"))
 		if len(left) == 0 {
 			break

@@ -330,7 +330,7 @@ func TestFollow(t *testing.T) {
 			if n.Line == nil || !strings.Contains(n.Line.Text, want) {
 				t.Fatalf("got %+v, want %q", n, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%q was not told", want)
 		}
 	}
