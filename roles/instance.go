@@ -119,7 +119,7 @@ func (p *Program) runInstance(ctx context.Context, role, contextFile, dir string
 	case api.RoleManager:
 		return manager.Run(ctx, manager.Config{Identity: id, Credentials: joined.Credentials, Director: joined.Director, Address: address, Dir: dir, Kinds: &p.Services, Log: log, Now: time.Now})
 	case api.RoleAgent:
-		return agent.Run(ctx, agent.Config{Identity: id, Credentials: joined.Credentials, Director: joined.Director, Address: address, Dir: dir, Volumes: os.Getenv("NUTSHELL_VOLUMES"), Kinds: &p.Services, Tool: toolCommand(self, dir), Log: log, Now: time.Now})
+		return agent.Run(ctx, agent.Config{Identity: id, Credentials: joined.Credentials, Director: joined.Director, Address: address, Dir: dir, Volumes: os.Getenv("NUTSHELL_VOLUMES"), Sockets: os.Getenv("NUTSHELL_SOCKETS"), Kinds: &p.Services, Tool: toolCommand(self, dir), Log: log, Now: time.Now})
 	default:
 		return &api.Error{Code: api.CodeInvalid, Op: "join as", Object: id.String(), Message: "this role does not run in instances"}
 	}

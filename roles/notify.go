@@ -1,12 +1,41 @@
 package roles
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
 	"time"
 )
+
+// underSystemd reports whether this is a service of systemd's, whose output is
+// its journal.
+func underSystemd() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
+// journal is a writer of log lines that tells systemd how bad each is.
+type journal struct{ io.Writer }
+
+func (j journal) Write(line []byte) (int, error) {
+	prefix := "<4>" // warning, as syslog counts
+	if bytes.HasPrefix(line, []byte("level="+slog.LevelError.String())) {
+		prefix = "<3>"
+	}
+	if _, err := j.Writer.Write(append([]byte(prefix), line...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+// untimed leaves the time to the journal, which has its own.
+func untimed(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
 
 // notify tells systemd something about this service, such as READY=1. Where
 // nobody asked for that it does nothing.

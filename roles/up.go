@@ -128,12 +128,15 @@ func (p *Program) serve(ctx context.Context, c *config.Config, passwordFile stri
 	if err != nil {
 		return err
 	}
+	if d.FirstPassword() == "" {
+		passwordFile = "" // one that is there is of the first start, and may have been changed since
+	}
 	l, err := d.Listen(ctx)
 	if err != nil {
 		p.keepPassword(c, password)
 		return err
 	}
-	p.greet(c, l.Addresses()[0], d.GitAddresses(), clouds, password, d.CASHA256())
+	p.greet(c, l.Addresses()[0], d.GitAddresses(), clouds, password, passwordFile, d.CASHA256())
 	if err := notify("READY=1"); err != nil {
 		log.Warn("systemd not told that we are ready", "error", err)
 	}
@@ -143,7 +146,7 @@ func (p *Program) serve(ctx context.Context, c *config.Config, passwordFile stri
 		defer close(told)
 		if e := ready(ctx, d); e != nil && ctx.Err() == nil {
 			fmt.Fprintln(p.Stderr, "ERROR:", e)
-		} else if e == nil {
+		} else if e == nil && !underSystemd() {
 			fmt.Fprint(p.Stdout, "\nCtrl-C stops it.\n")
 		}
 	}()
@@ -163,7 +166,7 @@ func (p *Program) keepPassword(c *config.Config, password string) {
 	}
 }
 
-func (p *Program) greet(c *config.Config, address string, git []string, clouds []director.CloudConfig, password, ca string) {
+func (p *Program) greet(c *config.Config, address string, git []string, clouds []director.CloudConfig, password, passwordFile, ca string) {
 	host, port, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
 		if name, err := os.Hostname(); err == nil {
@@ -178,9 +181,12 @@ func (p *Program) greet(c *config.Config, address string, git []string, clouds [
 	fmt.Fprint(p.Stdout, "\nNutshell is ready.\n\n")
 	line("browse", "https://"+address)
 	line("user", "admin")
-	if password != "" {
+	switch {
+	case passwordFile != "":
+		line("password", "in "+passwordFile+"   (`nutshell user passwd` changes it)")
+	case password != "":
 		line("password", password+"   (shown this once; `nutshell user passwd` changes it)")
-	} else {
+	default:
 		line("password", "as shown at the first start (`nutshell user passwd admin` sets another)")
 	}
 	line("CA", "sha256:"+ca)
@@ -202,8 +208,8 @@ func (p *Program) greet(c *config.Config, address string, git []string, clouds [
 	_, _ = fmt.Fprintln(p.Stdout)
 }
 
-// openLog logs to a file below the data directory that never fills the disk;
-// warnings and worse are shown, too.
+// openLog logs to a file below the data directory that never fills the disk.
+// Under systemd, warnings and worse go to its journal, too.
 func (p *Program) openLog(c *config.Config) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
@@ -216,6 +222,9 @@ func (p *Program) openLog(c *config.Config) (*slog.Logger, func(), error) {
 	handler := slog.Handler(slog.NewTextHandler(file, &slog.HandlerOptions{Level: level}))
 	if c.Log.Format == "json" {
 		handler = slog.NewJSONHandler(file, &slog.HandlerOptions{Level: level})
+	}
+	if underSystemd() {
+		handler = slog.NewMultiHandler(handler, slog.NewTextHandler(journal{p.Stderr}, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: untimed}))
 	}
 	return slog.New(handler), func() { _ = file.Close() }, nil
 }

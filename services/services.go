@@ -197,7 +197,8 @@ type StreamAgent interface {
 
 // Machine gives an agent half its directories, address, ports and processes.
 type Machine interface {
-	// Dir makes and returns a directory of the instance: etc, run, log, tmp, data.
+	// Dir makes and returns a directory of the instance: etc, run, log, tmp, data;
+	// sockets is run by a name that is short enough for sockets of up to 50 bytes.
 	Dir(name string) string
 	// Address is the instance's IP.
 	Address() string

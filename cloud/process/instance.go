@@ -48,6 +48,12 @@ func (d *driver) contextFile(name string) string {
 	return filepath.Join(d.dir(name), "etc", "nutshell", "context.json")
 }
 
+// socketsDir is where an instance keeps a short name for its sockets, should
+// its own directory's be too long. It goes when the instance stops.
+func (d *driver) socketsDir(name string) string {
+	return "/tmp/nutshell-" + fmt.Sprintf("%x", sha256.Sum256([]byte(d.dir(name))))[:12]
+}
+
 func (d *driver) load(name string) (record, error) {
 	var r record
 	if err := cloud.LoadState(d.recordFile(name), &r); err != nil {
@@ -163,6 +169,7 @@ func (d *driver) environment(r record) []string {
 		"LANG=C.UTF-8",
 		"NUTSHELL_ADDRESS=" + r.Address,
 		"NUTSHELL_VOLUMES=" + d.mountDir(r.Name),
+		"NUTSHELL_SOCKETS=" + d.socketsDir(r.Name),
 		instanceEnv + r.Name,
 		markEnv + d.mark(),
 	}

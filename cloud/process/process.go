@@ -280,5 +280,8 @@ func (d *driver) stop(ctx context.Context, r record) error {
 	if err := d.kill(ctx, r); err != nil {
 		return err
 	}
+	if err := os.RemoveAll(d.socketsDir(r.Name)); err != nil {
+		d.log.Warn("directory for sockets not removed", "instance", r.Name, "error", err)
+	}
 	return cloud.SaveRuntime(d.processFile(r.Name), cloud.Process{})
 }

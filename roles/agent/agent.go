@@ -43,6 +43,7 @@ type Config struct {
 	Address     string // of this instance
 	Dir         string // state of this instance
 	Volumes     string // directory in which volumes appear; empty: its cloud has none
+	Sockets     string // where a short name for sockets may be; empty: below the directory for temporary files
 	Kinds       *services.Registry
 	Tool        []string // command that runs a kind's tool for this instance
 	Log         *slog.Logger
@@ -263,6 +264,7 @@ func (a *Agent) close(ctx context.Context) {
 		}
 	}
 	a.super.Close(ctx)
+	_ = a.machine.hold.Close()
 	a.c.Log.Info("agent stopped in order")
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -23,6 +24,8 @@ type machine struct {
 	log     *slog.Logger
 	super   services.Supervisor
 	code    *code
+	sockets string    // run by a short name
+	hold    io.Closer // of it
 }
 
 func newMachine(c Config) (*machine, error) {
@@ -47,14 +50,24 @@ func newMachine(c Config) (*machine, error) {
 			}
 		}
 	}
+	var err error
+	if m.sockets, m.hold, err = services.ShortDir(m.Dir("run"), c.Sockets); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	m.code = &code{dir: m.Dir("code"), uid: m.uid, gid: m.gid, log: c.Log}
 	return m, nil
 }
 
-func (m *machine) Dir(name string) string { return filepath.Join(m.dir, name) }
-func (m *machine) Address() string        { return m.address }
-func (m *machine) Port(port int) int      { return api.RealPort(m.address, port) }
-func (m *machine) Log() *slog.Logger      { return m.log }
+func (m *machine) Dir(name string) string {
+	if name == "sockets" {
+		return m.sockets
+	}
+	return filepath.Join(m.dir, name)
+}
+
+func (m *machine) Address() string   { return m.address }
+func (m *machine) Port(port int) int { return api.RealPort(m.address, port) }
+func (m *machine) Log() *slog.Logger { return m.log }
 
 func (m *machine) Supervisor() services.Supervisor            { return m.super }
 func (m *machine) Code(version string) (string, error)        { return m.code.path(version) }

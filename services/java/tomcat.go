@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"text/template"
 	"time"
 
@@ -75,13 +74,7 @@ type seen struct {
 }
 
 func newTomcats(m services.Machine, t *template.Template, memory int64) *tomcats {
-	ts := &tomcats{m: m, templates: t, memory: memory, dir: m.Dir("run"), current: map[string]server{}, retiring: map[string]*end{}}
-	// The kernel takes 107 bytes for the path of a socket.
-	if len(ts.dir)+len("/j/"+tomcatPrefix+"code-abcdefgh-abcdef-agent.sock") > 103 {
-		sum := sha256.Sum256([]byte(ts.dir))
-		ts.dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
-	}
-	return ts
+	return &tomcats{m: m, templates: t, memory: memory, dir: m.Dir("sockets"), current: map[string]server{}, retiring: map[string]*end{}}
 }
 
 func (t *tomcats) base(name string) string   { return filepath.Join(t.m.Dir("data"), "tomcat", name) }
@@ -174,14 +167,8 @@ func (t *tomcats) classPath() (string, error) {
 
 // prepare makes the directory of sockets, which Tomcat makes as its own account.
 func (t *tomcats) prepare() error {
-	if err := os.MkdirAll(t.dir, 0o711); err != nil { //nolint:gosec // nginx and Tomcat pass through it to the sockets
-		return err
-	}
 	if err := os.MkdirAll(filepath.Join(t.dir, "j"), 0o700); err != nil { // Tomcat wants it as closed as its sockets
 		return err
-	}
-	if st, err := os.Lstat(t.dir); err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
-		return fmt.Errorf("directory %s for sockets is not ours: %w", t.dir, err)
 	}
 	access := filepath.Join(t.m.Dir("log"), accessLog)
 	t.m.Supervisor().AddLog(accessLog, "requests answered by Tomcat: the common format, then milliseconds", access)

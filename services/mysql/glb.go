@@ -52,7 +52,7 @@ type balancerData struct {
 }
 
 func newBalancer(m services.Machine, t *template.Template) *haproxy {
-	return &haproxy{m: m, t: t, run: shortDir(m, "glb")}
+	return &haproxy{m: m, t: t, run: filepath.Join(m.Dir("sockets"), "glb")}
 }
 
 func (h *haproxy) etc() string    { return filepath.Join(h.m.Dir("etc"), "glb") }

@@ -3,9 +3,7 @@ package mysql
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -50,17 +48,7 @@ type server struct {
 }
 
 func newServer(m services.Machine, t *template.Template, memory int64) *server {
-	return &server{m: m, log: m.Log(), templates: t, memory: memory, run: shortDir(m, "mysql")}
-}
-
-// shortDir is a directory for sockets, whose paths must be short.
-func shortDir(m services.Machine, name string) string {
-	dir := filepath.Join(m.Dir("run"), name)
-	if len(dir)+len("/haproxy.sock.12345.tmp") > 100 { // see services.Socket
-		sum := sha256.Sum256([]byte(dir))
-		dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
-	}
-	return dir
+	return &server{m: m, log: m.Log(), templates: t, memory: memory, run: filepath.Join(m.Dir("sockets"), "mysql")}
 }
 
 func (s *server) socket() string  { return filepath.Join(s.run, "mysql.sock") }

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"text/template"
 	"time"
 
@@ -73,11 +72,7 @@ type status struct {
 }
 
 func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
-	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("run"), debian: "/", retiring: map[string]*end{}}
-	if len(f.dir)+len("/"+fpmPrefix+"abcdef-status.sock") > 103 { // see services.Socket
-		sum := sha256.Sum256([]byte(f.dir))
-		f.dir = filepath.Join(os.TempDir(), "nutshell-"+hex.EncodeToString(sum[:6]))
-	}
+	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("sockets"), debian: "/", retiring: map[string]*end{}}
 	f.link.Path, f.alive.Path = filepath.Join(f.dir, "fpm.sock"), filepath.Join(f.dir, "alive.sock")
 	return f
 }
@@ -142,12 +137,6 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 // prepare makes the directories and files that PHP writes.
 func (f *fpm) prepare() error {
 	_, uid, gid, drops := f.m.User()
-	if err := os.MkdirAll(f.dir, 0o711); err != nil { //nolint:gosec // workers pass through it to the sockets
-		return err
-	}
-	if st, err := os.Lstat(f.dir); err != nil || !st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
-		return fmt.Errorf("directory %s for sockets is not ours: %w", f.dir, err)
-	}
 	for _, d := range []string{f.files(), f.uploads()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 
 	"nutshell/roles/api"
 	"nutshell/services"
@@ -21,6 +22,7 @@ import (
 // machine is one instance: a directory, a loopback address and processes.
 type machine struct {
 	dir, address string
+	sockets      string
 	super        *supervisor
 	log          *slog.Logger
 
@@ -45,7 +47,21 @@ func (m *machine) applied(c *api.AgentConfig, problem string) {
 	}
 }
 
-func newMachine(dir, address string, log *slog.Logger) (*machine, error) {
+// shortDir is a directory with a short name, however long the test's own is.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "nutshell-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711) //nolint:gosec // daemons of other accounts pass through it
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func newMachine(dir, short, address string, log *slog.Logger) (*machine, error) {
 	m := &machine{dir: dir, address: address, log: log}
 	for _, d := range []string{"etc", "run", "log", "tmp", "data", "code"} {
 		if err := os.MkdirAll(m.Dir(d), 0o755); err != nil {
@@ -57,11 +73,21 @@ func newMachine(dir, address string, log *slog.Logger) (*machine, error) {
 			}
 		}
 	}
+	var err error
+	if m.sockets, _, err = services.ShortDir(m.Dir("run"), short); err != nil { // nothing tidies up during a test
+		return nil, err
+	}
 	m.super = newSupervisor(m.Dir("log"))
 	return m, nil
 }
 
-func (m *machine) Dir(name string) string          { return filepath.Join(m.dir, name) }
+func (m *machine) Dir(name string) string {
+	if name == "sockets" {
+		return m.sockets
+	}
+	return filepath.Join(m.dir, name)
+}
+
 func (m *machine) Address() string                 { return m.address }
 func (m *machine) Port(port int) int               { return api.RealPort(m.address, port) }
 func (m *machine) Supervisor() services.Supervisor { return m.super }

@@ -34,6 +34,7 @@ type World struct {
 	Bindings []api.Binding
 
 	dir     string
+	short   string // of short name, for sockets
 	log     *slog.Logger
 	mu      sync.Mutex
 	desired api.DesiredService
@@ -47,7 +48,7 @@ type World struct {
 // New makes a world with no instances. Everything in it ends with the test.
 func New(t testing.TB, k services.Kind) *World {
 	t.Helper()
-	w := &World{T: t, Kind: k, dir: t.TempDir(), machine: map[string]*machine{}, Files: map[string]map[string]string{"code-default": k.DefaultCode}}
+	w := &World{T: t, Kind: k, dir: t.TempDir(), short: shortDir(t), machine: map[string]*machine{}, Files: map[string]map[string]string{"code-default": k.DefaultCode}}
 	for d := w.dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o755); err != nil { //nolint:gosec // the unprivileged account must get in
 			t.Fatal(err)
@@ -199,7 +200,7 @@ func (w *World) launch(parts []string) (api.Instance, error) {
 	pid := os.Getpid()
 	i := api.Instance{ID: fmt.Sprintf("i%d", w.made), Service: 1, Parts: parts, State: api.InstanceReady, Created: time.Unix(int64(w.made), 0),
 		Address: fmt.Sprintf("127.%d.%d.%d", 64+pid/250%64, 1+pid%250, 1+w.made)}
-	m, err := newMachine(filepath.Join(w.dir, i.ID), i.Address, w.log.With("instance", i.ID))
+	m, err := newMachine(filepath.Join(w.dir, i.ID), filepath.Join(w.short, i.ID), i.Address, w.log.With("instance", i.ID))
 	if err != nil {
 		return i, err
 	}
