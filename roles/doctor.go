@@ -26,10 +26,12 @@ func (p *Program) doctorCommand() *cli.Command {
 	}
 	return &cli.Command{Name: "doctor", Usage: "look this machine over and say what is wrong and what to do", Category: "this machine",
 		Description: "Checks the kernel, disk, clock, ports, certificates, database, clouds and the director that this machine\n" +
-			"uses, within three seconds, and changes nothing. As root it sees more. Ends with 0 when all is well, 1 with\n" +
-			"warnings, 2 when something fails.\n\nExamples: nutshell doctor\n          nutshell doctor --for node -o json",
+			"uses, within three seconds, and changes nothing without --fix --yes. As root it sees more. Ends with 0 when all is well, 1 with\n" +
+			"warnings, 2 when something fails.\n\nExamples: nutshell doctor\n          nutshell doctor --for node -o json\n          nutshell doctor --fix",
 		Flags: append(settingFlags(), &cli.StringFlag{Name: "for", Usage: "what this machine is: " + strings.Join(names, ", ") + "; found out by itself if not given"},
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also show what could not be looked at"}),
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also show what could not be looked at"},
+			&cli.BoolFlag{Name: "fix", Usage: "show what it can mend by itself: modes of files, modules, Debian packages"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "with --fix: do it, then look again"}),
 		Action: p.runDoctor}
 }
 
@@ -52,11 +54,20 @@ func (p *Program) runDoctor(x *cli.Context) error {
 	patient := p.patient(x, c, subject)
 	patient.Settings = settings
 	findings := doctor.Examine(x.Context, patient, subject)
+	var mended []doctor.Mended
+	if x.Bool("fix") && x.Bool("yes") {
+		if mended = doctor.Mend(x.Context, findings); len(mended) > 0 {
+			findings = doctor.Examine(x.Context, patient, subject)
+		}
+	}
 	worst := doctor.Worst(findings)
-	if handled, err := p.printData(x.String("output"), report{subject, worst, findings}); err != nil {
+	if handled, err := p.printData(x.String("output"), report{subject, worst, findings, mended}); err != nil {
 		return err
 	} else if !handled {
 		printFindings(p.Stdout, findings, x.Bool("all"), x.Bool("quiet"))
+		if x.Bool("fix") {
+			printRemedies(p.Stdout, doctor.Remedies(findings), mended)
+		}
 	}
 	switch worst {
 	case doctor.Fail:
@@ -72,6 +83,29 @@ type report struct {
 	For      doctor.Subject   `json:"for" yaml:"for"`
 	Worst    doctor.Level     `json:"worst" yaml:"worst"`
 	Findings []doctor.Finding `json:"findings" yaml:"findings"`
+	Mended   []doctor.Mended  `json:"mended,omitempty" yaml:"mended,omitempty"`
+}
+
+// printRemedies tells what was done, or could be.
+func printRemedies(w io.Writer, can []string, mended []doctor.Mended) {
+	fmt.Fprintln(w)
+	for _, m := range mended {
+		if m.Error != "" {
+			fmt.Fprintf(w, "FAIL  %s\n      %s\n", plain(m.Fix), plain(m.Error))
+		} else {
+			fmt.Fprintf(w, "done  %s\n", plain(m.Fix))
+		}
+	}
+	switch {
+	case len(mended) > 0:
+	case len(can) == 0:
+		fmt.Fprintln(w, "There is nothing that it can mend by itself.")
+	default:
+		fmt.Fprintf(w, "nutshell doctor --fix --yes would do this:\n")
+		for _, c := range can {
+			fmt.Fprintf(w, "  %s\n", plain(c))
+		}
+	}
 }
 
 func printFindings(w io.Writer, all []doctor.Finding, skipped, quiet bool) {

@@ -3,6 +3,7 @@ package roles
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,33 @@ func TestDoctorTellsWhatIsWrong(t *testing.T) {
 	}
 	if out, exit = program(t, "doctor", "--for", "king"); exit != 2 || !strings.Contains(out, "there is no such machine") {
 		t.Errorf("exit %d: %s", exit, out)
+	}
+}
+
+func TestDoctorMends(t *testing.T) {
+	dir := t.TempDir()
+	config, data := filepath.Join(dir, "nutshell.yaml"), filepath.Join(dir, "data")
+	secret := filepath.Join(data, "client.yaml")
+	err := errors.Join(os.WriteFile(config, []byte("listen: [\"127.0.0.1:0\"]\nclouds: [{name: here, driver: process}]\n"), 0o600), os.Mkdir(data, 0o711), os.WriteFile(secret, nil, 0o600), os.Chmod(secret, 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode := func() os.FileMode {
+		st, err := os.Stat(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Mode().Perm()
+	}
+	args := []string{"doctor", "--for", "instance", "--config", config, "--data-dir", data, "--fix"}
+	if out, exit := program(t, args...); exit != 2 || !strings.Contains(out, "--yes would do this:\n  chmod go= "+secret) || mode() != 0o644 {
+		t.Errorf("exit %d, mode %v: %s", exit, mode(), out)
+	}
+	if out, _ := program(t, append(args, "--yes")...); !strings.Contains(out, "done  chmod go= "+secret) || mode() != 0o600 {
+		t.Errorf("mode %v: %s", mode(), out)
+	}
+	if out, _ := program(t, args...); !strings.Contains(out, "nothing that it can mend") {
+		t.Errorf("again: %s", out)
 	}
 }
 

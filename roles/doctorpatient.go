@@ -76,7 +76,10 @@ func (p *Program) patient(x *cli.Context, c *config.Config, of doctor.Subject) *
 			_, err := net.DefaultResolver.LookupHost(ctx, host)
 			return err
 		},
-		Program: hasProgram,
+		Program: hasProgram, Run: doctor.RunCommand,
+		Nested: func(ctx context.Context) error {
+			return doctor.RunCommand(ctx, "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "true")
+		},
 		Helper: func() error {
 			if p.Helper == nil {
 				return errors.New("this nutshell was built without the lxc helper")

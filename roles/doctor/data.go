@@ -57,13 +57,17 @@ func checkData(_ context.Context, p *Patient) Finding {
 	for _, name := range []string{"nutshell.db", "client.yaml", "ca/intermediate.key", "ca/root/root.key"} {
 		path := filepath.Join(p.DataDir, name)
 		if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o077 != 0 {
-			return fail("chmod go= "+path, "%s can be read by other accounts (mode %#o)", path, st.Mode().Perm())
+			return fail("chmod go= "+path, "%s can be read by other accounts (mode %#o)", path, st.Mode().Perm()).closed(path)
 		}
 	}
 	if p.Euid == 0 {
 		for dir := p.DataDir; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
 			if st, err := os.Stat(dir); err == nil && st.Mode()&0o001 == 0 {
-				return fail("chmod o+x "+dir, "daemons of instances run under other accounts, which may not pass %s", dir)
+				f := fail("chmod o+x "+dir, "daemons of instances run under other accounts, which may not pass %s", dir)
+				if dir != p.DataDir { // somebody else's, who may want it closed
+					return f
+				}
+				return f.by(f.Do, func(context.Context) error { return chmod(dir, func(m fs.FileMode) fs.FileMode { return m | 0o001 }) })
 			}
 		}
 	}
@@ -99,7 +103,7 @@ func checkSpace(_ context.Context, p *Patient) Finding {
 	dir := existing(p.DataDir)
 	s, err := p.Statfs(dir)
 	if err != nil {
-		return warn("", "%s: %v", dir, err)
+		return warn(chooseDir, "%s: %v", dir, err)
 	}
 	const do = "remove what is not needed: nutshell image layers clean, nutshell bin list; or " + chooseDir
 	free := int64(s.Bavail) * s.Bsize >> 20 //nolint:gosec // below 2^63 on any disk
@@ -228,7 +232,7 @@ func checkIdentity(_ context.Context, p *Patient) Finding {
 	const do = "see why the director does not renew it: nutshell doctor shows below whether it answers"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return warn("", "it has not joined a director yet")
+		return warn("a node waits to be approved: page Nodes of its director, or there: nutshell node list", "it has not joined a director yet")
 	case errors.Is(err, fs.ErrPermission):
 		return skip("not readable for this user: sudo nutshell doctor")
 	case err != nil:
@@ -245,7 +249,7 @@ func checkIdentity(_ context.Context, p *Patient) Finding {
 func checkSecretFiles(_ context.Context, p *Patient) (all []Finding) {
 	for _, path := range p.SecretFiles {
 		if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o077 != 0 {
-			all = append(all, warn("chmod go= "+path, "%s holds secrets and can be read by other accounts", path))
+			all = append(all, warn("chmod go= "+path, "%s holds secrets and can be read by other accounts", path).closed(path))
 		}
 	}
 	if len(all) == 0 {

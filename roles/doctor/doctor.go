@@ -1,7 +1,8 @@
 // Package doctor looks over a machine and says what is wrong with it and what
-// to do: small checks in one table, each of which only looks. It changes
-// nothing but a file that it makes to see whether it can, and knows no role:
-// what only others can tell, such as a cloud, comes in as a function.
+// to do: small checks in one table, each of which only looks. They change
+// nothing but a file that is made to see whether it can be; Mend does, where
+// there is nothing to choose. It knows no role: what only others can tell, such
+// as a cloud, comes in as a function.
 package doctor
 
 import (
@@ -48,7 +49,10 @@ type Finding struct {
 	Check string `json:"check" yaml:"check"`
 	Level Level  `json:"level" yaml:"level"`
 	Found string `json:"found" yaml:"found"`
-	Do    string `json:"do,omitempty" yaml:"do,omitempty"` // the command or the line that mends it; empty where nothing is to be done
+	Do    string `json:"do,omitempty" yaml:"do,omitempty"`   // the command or the line that mends it; empty where nothing is to be done
+	Fix   string `json:"fix,omitempty" yaml:"fix,omitempty"` // the command that Mend does; empty where somebody has to choose, or look first
+
+	mend func(context.Context) error
 }
 
 func ok(format string, args ...any) Finding {

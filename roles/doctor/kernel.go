@@ -35,7 +35,7 @@ func checkFirewall(_ context.Context, p *Patient) Finding {
 		return skip("only root can ask the kernel for nf_tables")
 	}
 	if err := p.Firewall(); err != nil {
-		return fail("modprobe nf_tables; where there is no such module, take Debian's own kernel: apt-get install linux-image-"+debianArch(), "the kernel has no nf_tables: %v", err)
+		return p.loaded(fail("modprobe nf_tables; where there is no such module, take Debian's own kernel: apt-get install linux-image-"+debianArch(), "the kernel has no nf_tables: %v", err), "nf_tables")
 	}
 	return ok("nf_tables answers")
 }
@@ -120,7 +120,9 @@ func checkControlGroups(_ context.Context, p *Patient) Finding {
 	switch {
 	case slices.Contains(lost, "memory"):
 		do := "add cgroup_enable=memory to the kernel's command line and boot again"
-		if p.exists("/boot/firmware/cmdline.txt") {
+		if p.inside() {
+			do = "this is a container: its own machine must give it these controllers"
+		} else if p.exists("/boot/firmware/cmdline.txt") {
 			do = "add cgroup_enable=memory to the line in /boot/firmware/cmdline.txt and boot again"
 		}
 		return warn(do, "%s without the controllers %s: memory of instances is not limited", version, strings.Join(lost, ", "))
@@ -128,6 +130,11 @@ func checkControlGroups(_ context.Context, p *Patient) Finding {
 		return warn("take Debian's own kernel: apt-get install linux-image-"+debianArch(), "%s without the controllers %s: what they limit is not limited", version, strings.Join(lost, ", "))
 	}
 	return ok("%s with memory, cpu and pids", version)
+}
+
+// inside reports whether this machine is itself a container.
+func (p *Patient) inside() bool {
+	return slices.ContainsFunc([]string{"/run/systemd/container", "/run/host/container-manager", "/.dockerenv", "/run/.containerenv"}, p.exists)
 }
 
 // controllers are those of all mounted hierarchies.
@@ -153,12 +160,18 @@ func (p *Patient) controllers() (have []string, version string) {
 }
 
 // checkUsers: without user namespaces, root in a container is root.
-func checkUsers(_ context.Context, p *Patient) Finding {
+func checkUsers(ctx context.Context, p *Patient) Finding {
 	if !p.Containers {
 		return skip("no containers here")
 	}
 	if text := strings.TrimSpace(p.read("/proc/sys/user/max_user_namespaces")); text != "" {
 		if n, err := strconv.Atoi(text); err == nil && n > 0 {
+			// A container in whose /proc something is covered cannot make others with one of their own.
+			if p.Euid == 0 && p.inside() && p.Nested != nil {
+				if err := p.Nested(ctx); err != nil {
+					return fail("this is a container: its own machine must let it nest; in LXC: lxc.include = /usr/share/lxc/config/nesting.conf, in Incus: security.nesting=true", "containers in this container cannot have a /proc: %v", err)
+				}
+			}
 			return ok("up to %d", n)
 		}
 		return warn("sysctl -w user.max_user_namespaces=10000, and the same line in /etc/sysctl.d/", "switched off: root in a container is root of this machine")

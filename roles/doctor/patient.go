@@ -42,9 +42,11 @@ type Patient struct {
 	Statfs   func(path string) (unix.Statfs_t, error)
 	Listen   func(ctx context.Context, address string) error
 	Lookup   func(ctx context.Context, host string) error
-	Kept     func() (bool, error)   // whether a time service keeps the clock
-	Firewall func() error           // whether the kernel has nf_tables
-	Program  func(name string) bool // whether there is such a program
+	Kept     func() (bool, error)                            // whether a time service keeps the clock
+	Firewall func() error                                    // whether the kernel has nf_tables
+	Program  func(name string) bool                          // whether there is such a program
+	Nested   func(ctx context.Context) error                 // whether a container could have a /proc of its own
+	Run      func(ctx context.Context, argv ...string) error // runs a command; nil: Mend runs none
 }
 
 // Port is an address that a director listens on.

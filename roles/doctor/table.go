@@ -69,7 +69,10 @@ func checkClock(_ context.Context, p *Patient) Finding {
 	}
 	if p.Kept != nil {
 		if kept, err := p.Kept(); err == nil && !kept {
-			return warn("apt-get install systemd-timesyncd, or chrony; in a container: see to it on its machine", "%s UTC, and no time service keeps it", now.UTC().Format(time.DateTime))
+			if p.inside() {
+				return warn("this is a container: see to it on its machine", "%s UTC, and no time service keeps it", now.UTC().Format(time.DateTime))
+			}
+			return warn("apt-get install systemd-timesyncd, or chrony", "%s UTC, and no time service keeps it", now.UTC().Format(time.DateTime))
 		}
 	}
 	return ok("%s UTC", now.UTC().Format(time.DateTime))
@@ -104,7 +107,7 @@ func checkPrograms(_ context.Context, p *Patient) (all []Finding) {
 		}
 		for _, n := range need {
 			if !p.Program(n.program) {
-				all = append(all, warn("apt-get install --no-install-recommends "+n.pkg, "no %s: %s", n.program, n.without))
+				all = append(all, p.packaged(warn("apt-get install --no-install-recommends "+n.pkg, "no %s: %s", n.program, n.without), n.pkg))
 			}
 		}
 	}
