@@ -142,6 +142,61 @@ func TestCheckNamesWhatWasChanged(t *testing.T) {
 	}
 }
 
+// TestSignatureCoversTheManifest gives an image the sums and the signature of
+// another one of the same maker: what those say must not be said of it.
+func TestSignatureCoversTheManifest(t *testing.T) {
+	dir := t.TempDir()
+	key, err := OpenKey(filepath.Join(dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	container(t, dir, key)
+	for _, end := range []string{sumsEnd, signatureEnd} {
+		if err := os.Link(filepath.Join(dir, "small"+end), filepath.Join(dir, "evil"+end)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "evil.json"), []byte(`{"files":[{"name":"small.tar.zst","format":"unified"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	trusted := Checks{Keys: []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}}
+	for _, end := range []string{manifestEnd, sumsEnd, signatureEnd} {
+		if r, err := Check(t.Context(), filepath.Join(dir, "evil"+end), trusted); api.CodeOf(err) != api.CodeInvalid || !strings.Contains(err.Error(), "evil.json") {
+			t.Errorf("evil%s: got %+v, %v", end, r, err)
+		}
+	}
+}
+
+// TestSumsAreReadToTheirEnd: neither a long line nor a name that comes twice
+// hides what follows.
+func TestSumsAreReadToTheirEnd(t *testing.T) {
+	for name, change := range map[string]func(sums string) string{
+		"long-line": func(s string) string { return s + strings.Repeat("x", 100_000) + "\n" },
+		"twice":     func(s string) string { return s + s },
+		"outside":   func(s string) string { return s + strings.Repeat("0", 64) + "  ../key.pem\n" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			key, err := OpenKey(filepath.Join(dir, "key.pem"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			container(t, dir, key)
+			file := filepath.Join(dir, "small"+sumsEnd)
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(change(string(b))), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Check(t.Context(), file, Checks{Unsigned: true}); api.CodeOf(err) != api.CodeInvalid {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // flip changes one bit in the middle.
 func flip(file string) error {
 	b, err := os.ReadFile(file)

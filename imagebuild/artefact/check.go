@@ -1,8 +1,6 @@
 package artefact
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -95,7 +93,8 @@ func Check(ctx context.Context, file string, c Checks) (Report, error) {
 	if end == manifestEnd || end == sumsEnd || end == signatureEnd {
 		only = ""
 	}
-	if err := c.sums(ctx, filepath.Dir(base), sums, only, r.Name+manifestEnd); err != nil {
+	right, err := c.sums(ctx, filepath.Dir(base), sums, only, r.Name+manifestEnd)
+	if err != nil {
 		return r, err
 	}
 	r.Facts = append(r.Facts, "sums are right")
@@ -106,6 +105,9 @@ func Check(ctx context.Context, file string, c Checks) (Report, error) {
 	for _, f := range m.Files {
 		if only != "" && f.Name != only {
 			continue
+		}
+		if !right[f.Name] {
+			return r, refused(f.Name, "the manifest names it, and the sums do not", "fetch or build the image again")
 		}
 		facts, err := c.inside(ctx, filepath.Join(filepath.Dir(base), f.Name), f)
 		if err != nil {
@@ -140,38 +142,42 @@ func (c Checks) signer(base string, sums []byte) (string, error) {
 	return Fingerprint(key), nil
 }
 
-// sums compares the files of a list; only one and the manifest if that is given.
-func (c Checks) sums(ctx context.Context, dir string, list []byte, only, manifest string) error {
-	found := only == ""
-	s := bufio.NewScanner(bytes.NewReader(list))
-	for s.Scan() {
-		want, name, ok := strings.Cut(s.Text(), "  ")
-		if !ok || filepath.Base(name) != name {
-			return refused(manifest, fmt.Sprintf("the sums have a line that cannot be read: %q", s.Text()), "")
+// sums compares the files of a list, only one and the manifest if that is given,
+// and returns which are right. The manifest must be among them: what a signature
+// over the sums says of it would else be said of any.
+func (c Checks) sums(ctx context.Context, dir string, list []byte, only, manifest string) (right map[string]bool, err error) {
+	right = map[string]bool{}
+	for line := range strings.Lines(string(list)) {
+		line = strings.TrimSuffix(line, "\n")
+		want, name, ok := strings.Cut(line, "  ")
+		if !ok || filepath.Base(name) != name || right[name] {
+			return nil, refused(manifest, fmt.Sprintf("the sums have a line that cannot be: %.200q", line), "")
 		}
 		if only != "" && name != only && name != manifest {
 			continue
 		}
-		found = found || name == only
 		if err := context.Cause(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		c.Progress("sum of "+name, 0)
 		got, _, err := sumOf(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			return refused(name, "it is missing", "all files of the image must be there, or name the one that is")
+			return nil, refused(name, "it is missing", "all files of the image must be there, or name the one that is")
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if got != want {
-			return refused(name, "it was changed, or not written to its end: its SHA-256 is "+got+", not "+want, "fetch or build it again")
+			return nil, refused(name, "it was changed, or not written to its end: its SHA-256 is "+got+", not "+want, "fetch or build it again")
+		}
+		right[name] = true
+	}
+	for _, name := range []string{only, manifest} {
+		if name != "" && !right[name] {
+			return nil, refused(name, "the sums beside it do not name it", "it was renamed, or is not of this image")
 		}
 	}
-	if !found {
-		return refused(only, "the sums beside it do not name it", "it was renamed, or is not of this image")
-	}
-	return nil
+	return right, nil
 }
 
 // ReadManifest reads the manifest of an image.

@@ -2,6 +2,7 @@ package artefact
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"nutshell/imagebuild/ova"
 	"nutshell/imagebuild/qcow2"
 	"nutshell/imagebuild/recipe"
+	"nutshell/roles/api"
 )
 
 // inside looks into one file of an image.
@@ -39,36 +41,36 @@ func (c Checks) inside(ctx context.Context, file string, f File) ([]string, erro
 	case recipe.LXC, recipe.Unified:
 		facts, err = insideTar(ctx, file)
 	}
-	if err != nil {
-		return nil, refused(file, "its inside is wrong: "+err.Error(), "build it again")
+	var cannot *api.Error
+	switch {
+	case err == nil:
+		return facts, nil
+	case context.Cause(ctx) != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, errNoRoom):
+		return nil, &api.Error{Code: api.CodeUnavailable, Op: "check", Object: f.Name, Err: err, Hint: "make room, or check it where there is more"}
+	case errors.As(err, &cannot) && cannot.Code != api.CodeInvalid: // of the programs that look into it
+		return nil, err
 	}
-	return facts, nil
+	return nil, refused(file, "its inside is wrong: "+err.Error(), "build it again")
 }
 
 func (c Checks) insideOVA(ctx context.Context, file string) ([]string, error) {
-	in, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	raw, err := scratch(filepath.Dir(file))
-	if err != nil {
-		return nil, err
-	}
-	defer raw.Close()
-	facts, err := ova.Check(in, func(at int64, data []byte) error {
-		_, err := raw.WriteAt(data, at)
-		return errors.Join(err, context.Cause(ctx))
+	said := ""
+	more, err := c.unpacked(ctx, file, func(in *os.File, each func(int64, []byte) error) (int64, error) {
+		facts, err := ova.Check(in, each)
+		said = fmt.Sprintf("machine %s: %d processors, %d MB, %s, disk of %d GB", facts.Name, facts.CPUs, facts.MemoryMB, strings.Join(facts.Networks, "+"), facts.Capacity>>30)
+		return facts.Capacity, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	said := fmt.Sprintf("machine %s: %d processors, %d MB, %s, disk of %d GB", facts.Name, facts.CPUs, facts.MemoryMB, strings.Join(facts.Networks, "+"), facts.Capacity>>30)
-	more, err := c.unpacked(ctx, raw, facts.Capacity)
 	return append([]string{said}, more...), err
 }
 
 func (c Checks) insideQCOW2(ctx context.Context, file string) ([]string, error) {
+	return c.unpacked(ctx, file, func(in *os.File, each func(int64, []byte) error) (int64, error) { return qcow2.Read(in, each) })
+}
+
+// unpacked looks at the disk that read finds in a file.
+func (c Checks) unpacked(ctx context.Context, file string, read func(in *os.File, each func(at int64, data []byte) error) (capacity int64, err error)) ([]string, error) {
 	in, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -79,14 +81,48 @@ func (c Checks) insideQCOW2(ctx context.Context, file string) ([]string, error) 
 		return nil, err
 	}
 	defer raw.Close()
-	capacity, err := qcow2.Read(in, func(at int64, data []byte) error {
+	room, err := roomFor(raw)
+	if err != nil {
+		return nil, err
+	}
+	capacity, err := read(in, func(at int64, data []byte) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if allZero(data) { // a hole of the disk, that somebody packed
+			return nil
+		}
+		if room -= int64(len(data)); room < 0 {
+			return errNoRoom
+		}
 		_, err := raw.WriteAt(data, at)
-		return errors.Join(err, context.Cause(ctx))
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return c.unpacked(ctx, raw, capacity)
+	if err := raw.Truncate(capacity); err != nil {
+		return nil, err
+	}
+	return c.disk(ctx, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), raw.Fd()), capacity)
+}
+
+var errNoRoom = errors.New("its disk takes more room unpacked than there is beside the file")
+
+// roomFor is how much a file may grow. A little is left to others: a few bytes
+// can be packed that unpack to more than any disk has.
+func roomFor(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil { //nolint:gosec // a file descriptor
+		return 0, err
+	}
+	return int64(st.Bavail)*st.Bsize - keptFree, nil //nolint:gosec // no disk has 2^63 bytes
+}
+
+const keptFree = 256 << 20
+
+func allZero(b []byte) bool {
+	return len(b) > 0 && b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 // scratch is a file without a name: it is gone with us, however we end.
@@ -102,13 +138,6 @@ func scratch(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return f, os.Remove(f.Name())
-}
-
-func (c Checks) unpacked(ctx context.Context, raw *os.File, capacity int64) ([]string, error) {
-	if err := raw.Truncate(capacity); err != nil {
-		return nil, err
-	}
-	return c.disk(ctx, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), raw.Fd()), capacity)
 }
 
 func (c Checks) disk(ctx context.Context, file string, size int64) ([]string, error) {
@@ -134,7 +163,7 @@ func insideTar(ctx context.Context, file string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	z, err := zstd.NewReader(f)
+	z, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(128<<20))
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func open(file string) (io.ReadCloser, error) {
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(f); err == nil {
+		if z, err = zstd.NewReader(f, zstd.WithDecoderMaxWindow(128<<20)); err == nil {
 			return unpacked{z, func() error { z.Close(); return f.Close() }}, nil
 		}
 	case bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
