@@ -141,6 +141,9 @@ func checkLayer(dir, digest string) error {
 	if l.Digest != digest {
 		return fmt.Errorf("layer %s was asked for, and %.64s came", digest[:12], l.Digest)
 	}
+	if l.Below != "" && !digestName.MatchString(l.Below) {
+		return fmt.Errorf("layer %s lies on %.80q, which is no layer", digest[:12], l.Below)
+	}
 	if own := debianArch(); l.Arch != own {
 		return &api.Error{Code: api.CodeInvalid, Object: "layer " + l.Name, Message: fmt.Sprintf("it is for %s, and this machine is %s", l.Arch, own),
 			Hint: "the director must have layers for the architecture of its nodes"}

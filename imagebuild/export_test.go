@@ -1,9 +1,11 @@
 package imagebuild
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,5 +92,91 @@ func TestLayersTravel(t *testing.T) {
 	}
 	if err := from.Export(t.Context(), strings.Repeat("99", 32), &b); err == nil {
 		t.Error("a layer that is not here was exported")
+	}
+}
+
+// TestHostileLayersStayOutside sends what no store of ours packs. Nothing of
+// this machine may become part of a layer, and nothing may be left.
+func TestHostileLayersStayOutside(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("layers keep owners, which is for root")
+	}
+	digest := strings.Repeat("ab", 32)
+	good, err := json.Marshal(Layer{Digest: digest, Arch: debianArch()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(t.TempDir(), "outside.json")
+	if err := os.WriteFile(outside, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	below, err := json.Marshal(Layer{Digest: digest, Arch: debianArch(), Below: "../../../../etc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := func(text []byte) tar.Header {
+		return tar.Header{Typeflag: tar.TypeReg, Name: layerMeta, Size: int64(len(text)), Mode: 0o644, PAXRecords: map[string]string{"text": string(text)}}
+	}
+	root := tar.Header{Typeflag: tar.TypeDir, Name: layerRoot, Mode: 0o755}
+	for _, c := range []struct {
+		name    string
+		entries []tar.Header
+		behind  int64
+		good    bool
+	}{
+		{"plain", []tar.Header{meta(good), root}, 0, true},
+		{"root-is-the-machine", []tar.Header{meta(good), {Typeflag: tar.TypeSymlink, Name: layerRoot, Linkname: "/"}}, 0, false},
+		{"description-elsewhere", []tar.Header{{Typeflag: tar.TypeSymlink, Name: layerMeta, Linkname: outside}, root}, 0, false},
+		{"description-is-a-pipe", []tar.Header{{Typeflag: tar.TypeFifo, Name: layerMeta}, root}, 0, false},
+		{"dots", []tar.Header{meta(good), root, {Typeflag: tar.TypeReg, Name: "rootfs/../../x"}}, 0, false},
+		{"through-a-link", []tar.Header{meta(good), root, {Typeflag: tar.TypeSymlink, Name: "rootfs/out", Linkname: filepath.Dir(outside)}, {Typeflag: tar.TypeReg, Name: "rootfs/out/x"}}, 0, false},
+		{"hard-link-out", []tar.Header{meta(good), root, {Typeflag: tar.TypeLink, Name: "rootfs/x", Linkname: "../../../../../../etc/passwd"}}, 0, false},
+		{"the-disk", []tar.Header{meta(good), root, {Typeflag: tar.TypeBlock, Name: "rootfs/sda", Devmajor: 8, Mode: 0o666}}, 0, false},
+		{"the-memory", []tar.Header{meta(good), root, {Typeflag: tar.TypeChar, Name: "rootfs/mem", Devmajor: 1, Devminor: 1, Mode: 0o666}}, 0, false},
+		{"twice", []tar.Header{meta(good), meta(good), root}, 0, false},
+		{"lies-on-no-layer", []tar.Header{meta(below), root}, 0, false},
+		{"endless", []tar.Header{meta(good), root}, 64 << 20, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := Open(filepath.Join(t.TempDir(), "images"), slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			z, err := zstd.NewWriter(&b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := tar.NewWriter(z)
+			for _, h := range c.entries {
+				text := h.PAXRecords["text"]
+				h.PAXRecords = nil
+				if err := w.WriteHeader(&h); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.WriteString(w, text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := z.Write(make([]byte, 1024+c.behind)); err != nil {
+				t.Fatal(err)
+			}
+			if err := z.Close(); err != nil {
+				t.Fatal(err)
+			}
+			dir, err := s.Import(t.Context(), digest, &b)
+			if (err == nil) != c.good {
+				t.Errorf("got %q, %v", dir, err)
+			}
+			if left, _ := os.ReadDir(s.path("build")); len(left) != 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			if got, _ := os.ReadDir(s.path("layers")); !c.good && len(got) != 0 {
+				t.Errorf("the store has %v", got)
+			}
+			if now, err := os.ReadDir(filepath.Dir(outside)); err != nil || len(now) != 1 {
+				t.Errorf("outside there is %v, %v", now, err)
+			}
+		})
 	}
 }

@@ -14,10 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostLayer bounds what a layer may unpack to, in bytes and in entries.
+// What a layer may unpack to, at most.
 const (
-	mostLayer   = 16 << 30
+	mostLayer   = 16 << 30 // bytes
 	mostEntries = 2_000_000
+	mostMeta    = 16 << 20 // bytes of layer.json, which is read into memory
+	mostBehind  = 1 << 20  // bytes behind the end of the tar
 )
 
 // unpackLayer writes what Export has packed below dir, and nothing outside.
@@ -36,8 +38,10 @@ func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			// The end of the tar is not yet the end of what was sent.
-			_, err := io.Copy(io.Discard, r)
-			return err
+			if n, err := io.CopyN(io.Discard, r, mostBehind); n == mostBehind || !errors.Is(err, io.EOF) {
+				return errors.Join(errors.New("something follows its end"), err)
+			}
+			return nil
 		}
 		if err != nil {
 			return err
@@ -51,6 +55,10 @@ func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
 		}
 		if name != layerMeta && name != layerRoot && !strings.HasPrefix(name, layerRoot+"/") {
 			return fmt.Errorf("it has /%.80s, which is no part of a layer", name)
+		}
+		// Both are opened by their path later: as links they could lead anywhere on this machine.
+		if name == layerMeta && (h.Typeflag != tar.TypeReg || h.Size > mostMeta) || name == layerRoot && h.Typeflag != tar.TypeDir {
+			return fmt.Errorf("/%s is not what it is in a layer", name)
 		}
 		if err := unpackEntry(root, name, h, in); err != nil {
 			return fmt.Errorf("/%s: %w", name, err)
@@ -81,8 +89,11 @@ func unpackEntry(root *os.Root, name string, h *tar.Header, in io.Reader) error 
 			return err
 		}
 		return root.Lchown(name, h.Uid, h.Gid)
-	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		if err := makeNode(root, name, h); err != nil {
+	case tar.TypeChar:
+		if h.Devmajor != 0 || h.Devminor != 0 { // whoever reaches the store could open this machine's disk by it
+			return errors.New("it is a device, and a layer has none but whiteouts")
+		}
+		if err := whiteout(root, name); err != nil {
 			return err
 		}
 		return root.Lchown(name, h.Uid, h.Gid)
@@ -104,16 +115,14 @@ func unpackEntry(root *os.Root, name string, h *tar.Header, in io.Reader) error 
 	return nil
 }
 
-// makeNode makes a whiteout or another device, or a pipe.
-func makeNode(root *os.Root, name string, h *tar.Header) error {
+// whiteout makes the mark of overlayfs for what the layer takes away.
+func whiteout(root *os.Root, name string) error {
 	dir, err := root.Open(path.Dir(name))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	kind := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
-	device := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))                                //nolint:gosec // what does not fit is no device
-	return unix.Mknodat(int(dir.Fd()), path.Base(name), kind|uint32(h.Mode&0o777), int(device)) //nolint:gosec // as above
+	return unix.Mknodat(int(dir.Fd()), path.Base(name), unix.S_IFCHR, 0) //nolint:gosec // a file descriptor
 }
 
 func setAttributes(root *os.Root, name string, h *tar.Header) error {
