@@ -146,6 +146,34 @@ func TestScriptsAreShell(t *testing.T) {
 	}
 }
 
+// TestPurgeKeepsWhatPeopleHave runs the script that dpkg runs last, where
+// nobody can be asked.
+func TestPurgeKeepsWhatPeopleHave(t *testing.T) {
+	script, err := control.ReadFile("control/postrm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, kept := range map[string]bool{"nutshell.db": true, "clouds/node/volumes/shop": true, "node/node.key": true, "images/layers/x": false} {
+		root := t.TempDir()
+		data := filepath.Join(root, "var/lib/nutshell")
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(data, file)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(data, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		here := strings.NewReplacer("/var/lib/nutshell", data, "/etc/nutshell", filepath.Join(root, "etc"), "/run/", root+"/run/", "/usr/share/debconf/confmodule", filepath.Join(root, "none"), "deb-systemd-helper", "true").Replace(string(script))
+		cmd := exec.CommandContext(t.Context(), "sh", "-s", "purge")
+		cmd.Stdin = strings.NewReader(here)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		if _, err := os.Stat(filepath.Join(data, file)); (err == nil) != kept {
+			t.Errorf("%s: kept %v, want %v", file, err == nil, kept)
+		}
+	}
+}
+
 func TestWhatIsMissingIsRefused(t *testing.T) {
 	for _, o := range []Options{{}, {Binary: "/no/such", Version: "v1", Arch: "amd64"}, {Binary: "/no/such", Version: "v1", Arch: "amd64", At: time.Unix(1, 0)}} {
 		if err := Write(t.Context(), io.Discard, o); err == nil {
