@@ -120,6 +120,9 @@ func TestAddressesThatCannotBe(t *testing.T) {
 			n.Address, n.First, n.Last = netip.MustParsePrefix("10.0.2.2/24"), netip.MustParseAddr("10.0.2.30"), netip.MustParseAddr("10.0.2.40")
 		}},
 		{"no-interface", "not a network interface", func(n *Network) { n.Interface = "" }},
+		{"lines-in-interface", "not a network interface", func(n *Network) { n.Interface = "eth1\n[Route]" }},
+		{"lines-in-name-server", "name server", func(n *Network) { n.Servers = []netip.Addr{netip.MustParseAddr("fe80::1%a\nGateway=10.0.0.9")} }},
+		{"yaml-in-name", "not a host name", func(n *Network) { n.Names = []string{"a]\nlisten: 0.0.0.0:1 #"} }},
 		{"ipv6", "IPv4", func(n *Network) { n.Address = netip.MustParsePrefix("fd00::2/64") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"text/template"
 
@@ -79,6 +80,12 @@ func (n Network) Files(p Profile) []File {
 	return []File{{"/etc/systemd/network/20-nutshell.network", render(networkText)}, {"/etc/nutshell/nutshell.d/10-network.yaml", render(cloudsText)}}
 }
 
+// What is written into files of others has no blanks, quotes and ends of lines.
+var (
+	interfaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}$`)
+	hostName      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$`)
+)
+
 // Check says why these addresses cannot be, alone or beside networks that are
 // taken. Whatever it refuses would cut the machine or its instances off.
 func (n Network) Check(used []Used) error {
@@ -87,7 +94,7 @@ func (n Network) Check(used []Used) error {
 	}
 	own, net := n.Address.Addr(), n.Address.Masked()
 	switch {
-	case n.Interface == "" || len(n.Interface) > 15:
+	case !interfaceName.MatchString(n.Interface):
 		return wrong("name one that `ip link` shows", "%q is not a network interface", n.Interface)
 	case !own.Is4() || n.Address.Bits() < 8 || n.Address.Bits() > 29:
 		return wrong("such as 192.168.56.2/24", "the machine's address is an IPv4 address with a network of /8 to /29")
@@ -109,6 +116,16 @@ func (n Network) Check(used []Used) error {
 		return wrong("such as 10.200.0.0/16", "the containers' network is a private one of /22 or larger")
 	case n.Containers.Overlaps(net):
 		return wrong("choose another for one of them", "the containers' network %s and %s overlap", n.Containers, net)
+	}
+	for _, s := range n.Servers {
+		if !s.IsValid() || s.Zone() != "" && !interfaceName.MatchString(s.Zone()) {
+			return wrong("such as 192.168.56.1", "%q is not the address of a name server", s)
+		}
+	}
+	for _, name := range n.Names {
+		if !hostName.MatchString(name) {
+			return wrong("such as nutshell.example.org", "%.80q is not a host name", name)
+		}
 	}
 	for _, u := range used {
 		switch {
