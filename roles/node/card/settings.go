@@ -107,7 +107,7 @@ func (s *Settings) set(key, value string) (err error) {
 	case "dns":
 		for _, word := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' }) {
 			a, err := netip.ParseAddr(word)
-			if err != nil {
+			if err != nil || a.Zone() != "" && !hostName.MatchString(a.Zone()) {
 				return fmt.Errorf("%s is no address", shorten(word))
 			}
 			s.DNS = append(s.DNS, a)
