@@ -176,6 +176,9 @@ func (r Recipe) Digest(below, suite, arch string) string {
 // "name-" (which removes) out of apt's command line.
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$`)
 
+// recipeName begins the names of files that are made.
+var recipeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`)
+
 var componentName = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
 // Check says what is wrong with a recipe that was put together by a program.
@@ -184,6 +187,9 @@ func (r Recipe) Check() error { return r.check() }
 func (r Recipe) check() error {
 	if r.Name == "" {
 		return errors.New("name is missing")
+	}
+	if !recipeName.MatchString(r.Name) {
+		return fmt.Errorf("name: %.80q is not 1 to 63 letters, digits, dots, dashes or underscores", r.Name)
 	}
 	if (len(r.Components) > 0 || len(r.Backports) > 0) && !r.Unpack || r.Unpack && (r.Inherits != "" || r.Script != "") {
 		return errors.New("unpack: is for a lowest layer without a script, and components and backports go with it")
