@@ -90,7 +90,7 @@ type Facts struct {
 func Check(r io.Reader, grain func(at int64, data []byte) error) (Facts, error) {
 	t := tar.NewReader(r)
 	var f Facts
-	sums, seen := map[string]string{}, map[string]hash.Hash{}
+	sums, seen, had := map[string]string{}, map[string]hash.Hash{}, map[string]bool{}
 	var e envelope
 	for {
 		h, err := t.Next()
@@ -102,7 +102,12 @@ func Check(r io.Reader, grain func(at int64, data []byte) error) (Facts, error) 
 		}
 		sum := sha256.New()
 		body := io.TeeReader(t, sum)
-		switch ext := filepath.Ext(h.Name); {
+		ext := filepath.Ext(h.Name)
+		if had[ext] { // importers take the first of two, or the second
+			return f, fmt.Errorf("check OVA: %q is one %s too many", h.Name, ext)
+		}
+		had[ext] = true
+		switch {
 		case len(seen) == 0 && ext != ".ovf":
 			return f, fmt.Errorf("check OVA: it begins with %q, not with a description (.ovf)", h.Name)
 		case ext == ".ovf":

@@ -1,14 +1,17 @@
 package ova
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -120,6 +123,40 @@ func TestDamageIsFound(t *testing.T) {
 		}
 	}
 }
+
+// TestOneOfEachKind puts a second disk before the one that the sums are of.
+func TestOneOfEachKind(t *testing.T) {
+	for _, twice := range []string{".ovf", ".vmdk", ".mf"} {
+		var b bytes.Buffer
+		in, out := tar.NewReader(bytes.NewReader(written(t, t.TempDir(), sample()))), tar.NewWriter(&b)
+		for {
+			h, err := in.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range map[bool]int{true: 2, false: 1}[filepath.Ext(h.Name) == twice] {
+				if err := errors.Join(out.WriteHeader(h), second(out.Write(body))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Check(&b, func(int64, []byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "too many") {
+			t.Errorf("%s twice: %v", twice, err)
+		}
+	}
+}
+
+func second(_ int, err error) error { return err }
 
 func TestBrokenOffLeavesNothing(t *testing.T) {
 	dir := t.TempDir()

@@ -76,6 +76,10 @@ func (v *reader) read(n int) ([]byte, error) {
 	return b, nil
 }
 
+// mostAnnounced is how many sectors a directory has that names all tables of
+// 1 TiB, four times over: nothing else that is announced is as long.
+const mostAnnounced = 1 << 10
+
 // next reads one grain, or one marker with what it announces.
 func (v *reader) next(grain func(int64, []byte) error) error {
 	at := v.at
@@ -88,7 +92,7 @@ func (v *reader) next(grain func(int64, []byte) error) error {
 	if size > 0 {
 		return v.grain(at, value, size, b, grain)
 	}
-	if value > 1<<20 {
+	if value > mostAnnounced {
 		return errors.New("a marker announces too much")
 	}
 	if kind := le.Uint32(b[12:]); kind == markEnd {
@@ -126,6 +130,8 @@ func (v *reader) grain(at, lba uint64, size uint32, first []byte, tell func(int6
 		return errors.New("grains are not in order")
 	case size > 2*grainBytes:
 		return errors.New("a grain is larger than it can be")
+	case len(v.wanted) >= tableEntries:
+		return errors.New("grains without a table")
 	}
 	v.begun, v.last = true, int64(index) //nolint:gosec // as above
 	b := first[12:]
