@@ -154,7 +154,10 @@ func (d *Director) approveNode(ctx context.Context, in *struct {
 		if n.Name, err = nodeNameFor(*n, in.Body.Name, all); err != nil {
 			return err
 		}
-		subnet, err := nextSubnet(d.c.Nodes.subnets(), takenNetworks(all))
+		subnet, err := nextSubnet(d.c.Nodes.subnets(), takenNetworks(all, func(store.Node) bool { return true }))
+		if err != nil { // what machines that nobody knows say keeps no other out
+			subnet, err = nextSubnet(d.c.Nodes.subnets(), takenNetworks(all, func(o store.Node) bool { return o.Approved || o.ID == n.ID }))
+		}
 		if err != nil {
 			return err
 		}
@@ -271,8 +274,8 @@ func nodeNameFor(n store.Node, asked string, all []store.Node) (string, error) {
 }
 
 // takenNetworks are those that no more node may get: of other nodes'
-// containers, and that any machine has an address in.
-func takenNetworks(all []store.Node) []netip.Prefix {
+// containers, and that any machine which is believed has an address in.
+func takenNetworks(all []store.Node, believed func(store.Node) bool) []netip.Prefix {
 	var list []netip.Prefix
 	add := func(text string) {
 		if p, err := netip.ParsePrefix(text); err == nil {
@@ -282,6 +285,9 @@ func takenNetworks(all []store.Node) []netip.Prefix {
 	for _, n := range all {
 		if n.Approved {
 			add(n.Subnet)
+		}
+		if !believed(n) {
+			continue
 		}
 		for _, network := range n.Facts.Networks {
 			add(network)
