@@ -183,6 +183,27 @@ func Each[T any](items []T, do func(int, T) error) error {
 	return errors.Join(errs...)
 }
 
+// LaunchEach runs launch for every spec at once, as Driver.Launch wants it: it
+// returns what exists, in the order of specs, and a LaunchError for each other.
+func LaunchEach(specs []Spec, launch func(Spec) (Instance, error)) ([]Instance, error) {
+	got := make([]*Instance, len(specs))
+	err := Each(specs, func(n int, s Spec) error {
+		i, err := launch(s)
+		if err != nil {
+			return &LaunchError{Name: s.Name, Err: err}
+		}
+		got[n] = &i
+		return nil
+	})
+	var have []Instance
+	for _, i := range got {
+		if i != nil {
+			have = append(have, *i)
+		}
+	}
+	return have, err
+}
+
 // Names is a lock per name: two orders for one instance wait for each other,
 // orders for different instances do not.
 type Names struct {

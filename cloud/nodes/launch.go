@@ -22,24 +22,9 @@ func (d *driver) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instan
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, cloud.Each(specs, func(_ int, s cloud.Spec) error { return &cloud.LaunchError{Name: s.Name, Err: err} })
+		return cloud.LaunchEach(specs, func(cloud.Spec) (cloud.Instance, error) { return cloud.Instance{}, err })
 	}
-	got := make([]*cloud.Instance, len(specs))
-	err = cloud.Each(specs, func(n int, s cloud.Spec) error {
-		i, err := d.launch(ctx, s, f, list)
-		if err != nil {
-			return &cloud.LaunchError{Name: s.Name, Err: err}
-		}
-		got[n] = &i
-		return nil
-	})
-	var have []cloud.Instance
-	for _, i := range got {
-		if i != nil {
-			have = append(have, *i)
-		}
-	}
-	return have, err
+	return cloud.LaunchEach(specs, func(s cloud.Spec) (cloud.Instance, error) { return d.launch(ctx, s, f, list) })
 }
 
 func (d *driver) launch(ctx context.Context, s cloud.Spec, f fleet, list []cloud.Machine) (cloud.Instance, error) {

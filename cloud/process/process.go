@@ -47,22 +47,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 // Launch starts the specs' processes at once.
 func (d *driver) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instance, error) {
 	d.tidy(ctx)
-	got := make([]*cloud.Instance, len(specs))
-	err := cloud.Each(specs, func(i int, s cloud.Spec) error {
-		inst, err := d.launch(ctx, s)
-		if err != nil {
-			return &cloud.LaunchError{Name: s.Name, Err: err}
-		}
-		got[i] = &inst
-		return nil
-	})
-	var have []cloud.Instance
-	for _, i := range got {
-		if i != nil {
-			have = append(have, *i)
-		}
-	}
-	return have, err
+	return cloud.LaunchEach(specs, func(s cloud.Spec) (cloud.Instance, error) { return d.launch(ctx, s) })
 }
 
 func (d *driver) launch(ctx context.Context, s cloud.Spec) (cloud.Instance, error) {

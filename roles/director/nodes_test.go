@@ -212,7 +212,7 @@ func TestHostileJoiners(t *testing.T) {
 	}
 
 	// Who makes a thousand keys is told to wait, and leaves little behind.
-	refused := 0
+	refused, began := 0, time.Now()
 	var wait sync.WaitGroup
 	var mu sync.Mutex
 	for range 20 {
@@ -228,7 +228,7 @@ func TestHostileJoiners(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if refused < 900 {
+	if allowed := 60 + int(time.Since(began).Seconds()); refused < 1000-allowed { // one more each second, however slow this machine is
 		t.Errorf("%d of 1000 requests were refused", refused)
 	}
 	var list []api.Node

@@ -175,16 +175,6 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add([]byte("director = a\nssh_key = " + key))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		s, _ := Parse(text)
-		if env := environment(s); strings.Count(env, "\n") != 1 || strings.ContainsAny(env, "'\"\\$`") {
-			t.Errorf("%q makes the environment %q", text, env)
-		}
-	})
-}
-
 func TestWriteIsWhole(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a", "b")
 	if err := write(file, "x", 0o600); err != nil {

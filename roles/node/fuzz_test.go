@@ -1,0 +1,39 @@
+package node
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// FuzzAnswerOf: who answers on the network chooses no other address than its
+// own.
+func FuzzAnswerOf(f *testing.F) {
+	f.Add([]byte(`{"nutshell":"director","port":5555,"ca_sha256":"`+strings.Repeat("a", 64)+`","nonce":"n"}`), "172.16.0.1:5557")
+	f.Fuzz(func(t *testing.T, data []byte, from string) {
+		got, ok := answerOf(data, "n", from)
+		if !ok {
+			return
+		}
+		host, _, err := net.SplitHostPort(got.address)
+		want, wantErr := netip.ParseAddrPort(from)
+		if err != nil || wantErr != nil || host != want.Addr().Unmap().String() || len(got.ca) != 64 {
+			t.Fatalf("from %q: %+v", from, got)
+		}
+	})
+}
+
+func FuzzHostPort(f *testing.F) {
+	f.Add("https://backend:5555/")
+	f.Add("[fd00::1]:1")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := hostPort(text)
+		if err != nil {
+			return
+		}
+		if again, err := hostPort(got); err != nil || again != got {
+			t.Fatalf("%q is %q is %q, %v", text, got, again, err)
+		}
+	})
+}
