@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -24,6 +26,10 @@ import (
 	"nutshell/roles/internal/logfile"
 	"nutshell/roles/node"
 )
+
+// nodeHangs is how long a node may be without a turn of its loop. One that
+// removes its containers takes two minutes at most.
+const nodeHangs = 3 * time.Minute
 
 // nodeFlags are the settings of a node, without the word node before them.
 func nodeFlags() []cli.Flag {
@@ -112,8 +118,25 @@ func (p *Program) runNode(ctx context.Context, c *config.Config) error {
 		}
 		return d, nil
 	}
+	var turned atomic.Int64 // of the clock that only goes forward
+	began := time.Now()
+	turn := func() { turned.Store(int64(time.Since(began))) }
+	if err := notify("READY=1"); err != nil {
+		log.Warn("systemd not told that this node works", "error", err)
+	}
+	go watched(ctx, func(context.Context) error {
+		if silent := time.Since(began) - time.Duration(turned.Load()); silent > nodeHangs {
+			return fmt.Errorf("the node has done nothing for %v", silent)
+		}
+		return nil
+	})
+	go func() {
+		if err := letGo(ctx); err != nil {
+			log.Warn("memory of the start not given back", "error", err)
+		}
+	}()
 	return node.Run(ctx, node.Config{Dir: filepath.Join(c.DataDir, "node"), Directors: c.Node.Director, CASHA256: c.Node.CASHA256, Name: c.Node.Name, Listen: c.Node.Listen, Find: c.Node.Find,
-		Disk: c.DataDir, Version: build.Version(), Driver: open, Layers: images, SetClock: setClock, Now: time.Now, Log: log, Say: p.Stdout})
+		Disk: c.DataDir, Version: build.Version(), Driver: open, Layers: images, SetClock: setClock, Now: time.Now, Turn: turn, Log: log, Say: p.Stdout})
 }
 
 // setClock sets the clock of this machine, which is for root. In a container

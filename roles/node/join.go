@@ -23,12 +23,14 @@ func (n *node) join(ctx context.Context) error {
 	status := Status{State: looking}
 	n.show(status)
 	for {
+		n.c.Turn()
 		list := n.candidates(ctx)
 		next := Status{State: looking, Problem: status.Problem}
 		if len(list) == 0 {
 			next.Problem = "none answers on this network; name one by node.director"
 		}
 		for _, address := range list {
+			n.c.Turn()
 			out, ca, err := n.ask(ctx, address)
 			switch {
 			case ctx.Err() != nil:

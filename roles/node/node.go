@@ -52,8 +52,11 @@ type Config struct {
 	// SetClock sets the machine's clock; nil: it is left alone.
 	SetClock func(time.Time) error
 	Now      func() time.Time
-	Log      *slog.Logger
-	Say      io.Writer // the machine's own screen: what people must see there
+	// Turn is called in each turn of the node's loop, at the least every two
+	// minutes: who does not hear it knows that the node hangs. nil: nobody asks.
+	Turn func()
+	Log  *slog.Logger
+	Say  io.Writer // the machine's own screen: what people must see there
 }
 
 func (c Config) check() error {
@@ -110,6 +113,9 @@ type state struct {
 func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
+	}
+	if c.Turn == nil {
+		c.Turn = func() {}
 	}
 	n, err := open(c)
 	if err != nil {

@@ -170,6 +170,7 @@ func (w *worker) beats(ctx context.Context) error {
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
+		w.c.Turn()
 		w.check(ctx)
 		orders, err := w.beat(ctx)
 		switch {
