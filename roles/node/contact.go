@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +16,11 @@ import (
 
 const callTime = 15 * time.Second
 
-// hostPort reads how people name a director: a host, with a port or not, or
-// its URL.
-func hostPort(text string) (string, error) {
-	bad := func() (string, error) {
-		return "", &api.Error{Code: api.CodeInvalid, Object: "director " + api.Shorten(text), Message: "this is neither a host, nor host:port, nor a URL of https", Fields: []string{"director"}}
+// hostPorts reads how people name a director: a host, with a port or not, or
+// its URL. It returns where to try, as host:port.
+func hostPorts(text string) ([]string, error) {
+	bad := func() ([]string, error) {
+		return nil, &api.Error{Code: api.CodeInvalid, Object: "director " + api.Shorten(text), Message: "this is neither a host, nor host:port, nor a URL of https", Fields: []string{"director"}}
 	}
 	if strings.Contains(text, "://") {
 		u, err := url.Parse(text)
@@ -29,13 +30,32 @@ func hostPort(text string) (string, error) {
 		text = u.Host
 	}
 	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		host, port = strings.Trim(text, "[]"), strconv.Itoa(api.DirectorPort)
+	ports := []string{port}
+	if err != nil { // who names none means where directors listen by default, or where appliances do
+		host, ports = strings.Trim(text, "[]"), []string{strconv.Itoa(api.DirectorPort), "443"}
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.ContainsAny(host, " /?#@") {
-		return bad()
+	var list []string
+	for _, port := range ports {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.ContainsAny(host, " /?#@") {
+			return bad()
+		}
+		list = append(list, net.JoinHostPort(host, port))
 	}
-	return net.JoinHostPort(host, port), nil
+	return list, nil
+}
+
+// addresses are host:port of the directors that people named, each once.
+func addresses(directors []string) []string {
+	var list []string
+	for _, d := range directors {
+		these, _ := hostPorts(d) // checked when they were given
+		for _, a := range these {
+			if !slices.Contains(list, a) {
+				list = append(list, a)
+			}
+		}
+	}
+	return list
 }
 
 func sameHash(a, b string) bool { return strings.EqualFold(a, b) }

@@ -28,12 +28,14 @@ func FuzzHostPort(f *testing.F) {
 	f.Add("https://backend:5555/")
 	f.Add("[fd00::1]:1")
 	f.Fuzz(func(t *testing.T, text string) {
-		got, err := hostPort(text)
-		if err != nil {
-			return
+		got, err := hostPorts(text)
+		for _, address := range got {
+			if again, err := hostPorts(address); err != nil || len(again) != 1 || again[0] != address {
+				t.Fatalf("%q is %q is %q, %v", text, address, again, err)
+			}
 		}
-		if again, err := hostPort(got); err != nil || again != got {
-			t.Fatalf("%q is %q is %q, %v", text, got, again, err)
+		if (err == nil) != (len(got) > 0) {
+			t.Fatalf("%q: %q, %v", text, got, err)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"nutshell/roles/api"
@@ -67,12 +66,7 @@ func (n *node) join(ctx context.Context) error {
 // candidates are the directors to ask: those of the configuration, or whoever
 // answers on the network.
 func (n *node) candidates(ctx context.Context) []string {
-	var list []string
-	for _, d := range n.c.Directors {
-		if address, err := hostPort(d); err == nil && !slices.Contains(list, address) {
-			list = append(list, address)
-		}
-	}
+	list := addresses(n.c.Directors)
 	if len(list) > 0 {
 		return list
 	}

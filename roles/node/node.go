@@ -69,7 +69,7 @@ func (c Config) check() error {
 		return errors.New("node: Log, Now and Say are required")
 	}
 	for _, d := range c.Directors {
-		if _, err := hostPort(d); err != nil {
+		if _, err := hostPorts(d); err != nil {
 			return err
 		}
 	}

@@ -59,12 +59,15 @@ func TestClockOf1970IsSetOnce(t *testing.T) {
 }
 
 func TestHostPort(t *testing.T) {
-	for given, want := range map[string]string{"172.16.0.1": "172.16.0.1:5555", "backend:7000": "backend:7000", "https://backend/": "backend:5555", "https://10.0.0.1:99": "10.0.0.1:99",
-		"[fd00::1]": "[fd00::1]:5555", "http://backend": "", "https://a/b": "", "": "", "a b": "", "a:99999": "", "https://u@a": ""} {
-		got, err := hostPort(given)
-		if (want == "") != (err != nil) || err == nil && got != want {
+	for given, want := range map[string]string{"172.16.0.1": "172.16.0.1:5555 172.16.0.1:443", "backend:7000": "backend:7000", "https://backend/": "backend:5555 backend:443", "https://10.0.0.1:99": "10.0.0.1:99",
+		"[fd00::1]": "[fd00::1]:5555 [fd00::1]:443", "http://backend": "", "https://a/b": "", "": "", "a b": "", "a:99999": "", "https://u@a": ""} {
+		got, err := hostPorts(given)
+		if (want == "") != (err != nil) || err == nil && strings.Join(got, " ") != want {
 			t.Errorf("%q: got %q, %v, want %q", given, got, err, want)
 		}
+	}
+	if got := addresses([]string{"a", "a:443", "b:1"}); strings.Join(got, " ") != "a:5555 a:443 b:1" {
+		t.Errorf("got %q", got)
 	}
 }
 

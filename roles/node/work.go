@@ -139,8 +139,8 @@ func (w *worker) layer(ctx context.Context, digest string) (string, error) {
 // directors are those to try, where one answered last first.
 func (w *worker) directors() []string {
 	list := slices.Clone(w.state.Directors)
-	for _, d := range w.c.Directors {
-		if address, err := hostPort(d); err == nil && !slices.Contains(list, address) {
+	for _, address := range addresses(w.c.Directors) {
+		if !slices.Contains(list, address) {
 			list = append(list, address)
 		}
 	}
