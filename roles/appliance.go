@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"gopkg.in/yaml.v3"
@@ -46,12 +47,20 @@ func (p *Program) applianceCommand() *cli.Command {
 			return p.machine().Upgrade(x.Context, x.Args().First())
 		}}
 	kernel := &cli.Command{Name: "kernel", Usage: "make a kernel the one that starts, and keep the present one as the second choice", ArgsUsage: "RELEASE", Hidden: true,
-		Description: "Debian's package of a kernel calls this.\n\nExample: nutshell appliance kernel 6.12.90+deb13-amd64",
+		Description: "Debian's package of a kernel calls this. A kernel that does not start, or under which the director does not\nanswer, is left by the next start.\n\nExample: nutshell appliance kernel 6.12.90+deb13-amd64",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "settle", Hidden: true, Usage: "say whether the kernel on trial works; a unit does it"}},
 		Action: func(x *cli.Context) error {
 			if err := needRoot("change the kernel"); err != nil {
 				return err
 			}
-			return p.machine().InstallKernel(x.Context, x.Args().First())
+			if !x.Bool("settle") {
+				return p.machine().InstallKernel(x.Context, x.Args().First())
+			}
+			running, err := os.ReadFile("/proc/sys/kernel/osrelease")
+			if err != nil {
+				return err
+			}
+			return p.machine().SettleKernel(x.Context, strings.TrimSpace(string(running)))
 		}}
 	return &cli.Command{Name: "appliance", Usage: "this machine, when it was made from a Nutshell image: addresses, upgrade", Category: "this machine", HideHelpCommand: true,
 		Subcommands: []*cli.Command{show, p.networkCommand(), upgrade, kernel}}

@@ -3,13 +3,10 @@ package machine
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 
 	"nutshell/imagebuild/disk"
 	"nutshell/imagebuild/tree"
@@ -38,17 +35,14 @@ func (m *Machine) InstallKernel(ctx context.Context, release string) (err error)
 	if err != nil {
 		return wrong(err, "apt-get install busybox-static, and linux-image-"+release)
 	}
-	// Whoever mounted it before us keeps it.
-	if _, err := os.Stat(m.path(bootDir + "/grub/grub.cfg")); errors.Is(err, fs.ErrNotExist) {
-		if err := m.run(ctx, "mount", bootDir); err != nil {
-			return wrong(err, "the boot partition has the label "+disk.BootLabel)
-		}
-		defer func() { err = errors.Join(err, m.run(context.WithoutCancel(ctx), "umount", bootDir)) }()
+	mark, err := json.Marshal(trial{Release: release})
+	if err != nil {
+		return wrong(err, "")
 	}
-	if err := m.putKernel(kernel, initrd, release); err != nil {
-		return wrong(err, "the machine starts with the kernel it had; make room on the boot partition and try again")
+	if err := m.withBoot(ctx, func() error { return m.putKernel(kernel, initrd, release, mark) }); err != nil {
+		return wrong(err, "the machine starts with the kernel it had; the boot partition has the label "+disk.BootLabel+", and needs room")
 	}
-	m.say("kernel %s starts next time", release)
+	m.say("kernel %s starts next time; if it does not work, the present one comes back", release)
 	return nil
 }
 
@@ -74,15 +68,19 @@ func (m *Machine) initrd(release string) ([]byte, error) {
 // putKernel changes the boot partition. Each step leaves something that
 // starts: the new kernel's files are whole before the menu names them, and
 // the present ones are renamed only then.
-func (m *Machine) putKernel(kernel, initrd []byte, release string) error {
+func (m *Machine) putKernel(kernel, initrd []byte, release string, mark []byte) error {
 	dir := m.path(bootDir)
 	menu, err := os.ReadFile(filepath.Join(dir, "grub/grub.cfg"))
 	if err != nil {
 		return err
 	}
-	args, old, err := readMenu(string(menu))
+	args, have, err := readMenu(string(menu))
 	if err != nil {
 		return err
+	}
+	old := have[0]
+	if t, err := m.trial(); err == nil && len(have) > 1 && old.title == t.Release {
+		old = have[1] // the first was installed since the machine started, and is replaced untried
 	}
 	names := [2]string{"a", "b"} // pairs of files that take turns
 	next := names[0]
@@ -92,46 +90,21 @@ func (m *Machine) putKernel(kernel, initrd []byte, release string) error {
 	if err := removed(filepath.Join(dir, "vmlinuz."+next)); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"vmlinuz." + next: kernel, "initrd." + next: initrd} {
-		if err := m.write(bootDir+"/"+name, content, 0o600); err != nil {
-			return err
-		}
+	// The initrd first: a menu that names the pair cannot read it before both are there, and takes the second.
+	if err := m.write(bootDir+"/initrd."+next, initrd, 0o600); err != nil {
+		return err
+	}
+	if err := m.write(bootDir+"/vmlinuz."+next, kernel, 0o600); err != nil {
+		return err
+	}
+	if err := m.write(trialPath, mark, 0o600); err != nil {
+		return err
+	}
+	if err := m.setTrial("new"); err != nil {
+		return err
 	}
 	return m.write(bootDir+"/grub/grub.cfg", []byte(writeMenu(args, []entry{{release, "/vmlinuz." + next, "/initrd." + next}, old})), 0o600)
 }
 
 // entry is one choice of the boot menu.
 type entry struct{ title, kernel, initrd string }
-
-// readMenu finds the arguments and files of the kernel that starts now: the
-// first of the file.
-func readMenu(text string) (args string, first entry, err error) {
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		switch {
-		case len(f) > 1 && f[0] == "linux" && first.kernel == "":
-			first.kernel, args = f[1], strings.Join(f[2:], " ")
-		case len(f) > 1 && f[0] == "initrd" && first.initrd == "":
-			first.initrd = f[1]
-		case len(f) > 1 && f[0] == "menuentry" && first.title == "":
-			first.title = strings.Trim(f[1], "'\"")
-		}
-	}
-	if first.kernel == "" || first.initrd == "" {
-		return "", first, errors.New("the boot menu names no kernel and initrd")
-	}
-	if first.title == "" {
-		first.title = "as-delivered"
-	}
-	return args, first, nil
-}
-
-func writeMenu(args string, entries []entry) string {
-	var b strings.Builder
-	b.WriteString("# Written by `nutshell appliance kernel`. The first entry starts; if it cannot be read, the second.\n" +
-		"serial --unit=0 --speed=115200\nterminal_input console serial\nterminal_output console serial\nset default=0\nset fallback=1\nset timeout=3\n")
-	for _, e := range entries {
-		fmt.Fprintf(&b, "menuentry '%s' {\n\tlinux %s %s\n\tinitrd %s\n}\n", e.title, e.kernel, args, e.initrd)
-	}
-	return b.String()
-}

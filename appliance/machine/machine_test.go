@@ -214,18 +214,3 @@ func TestWhatIsNoNutshell(t *testing.T) {
 		})
 	}
 }
-
-func TestBootMenu(t *testing.T) {
-	args, first, err := readMenu("set timeout=0\nlinux /vmlinuz root=LABEL=nutshell ro quiet\ninitrd /initrd.img\nboot\n")
-	if err != nil || args != "root=LABEL=nutshell ro quiet" || first.kernel != "/vmlinuz" {
-		t.Fatalf("got %q, %+v, %v", args, first, err)
-	}
-	text := writeMenu(args, []entry{{"6.13", "/vmlinuz.a", "/initrd.a"}, first})
-	again, second, err := readMenu(text)
-	if err != nil || again != args || second != (entry{"6.13", "/vmlinuz.a", "/initrd.a"}) {
-		t.Errorf("got %q, %+v, %v from\n%s", again, second, err, text)
-	}
-	if _, _, err := readMenu("nothing"); err == nil {
-		t.Error("a menu without a kernel is taken")
-	}
-}

@@ -112,7 +112,7 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	m.say("starting %s", version)
 	err = m.run(ctx, "systemctl", "start", service)
 	if err == nil {
-		err = m.healthy(ctx)
+		err = m.healthy(ctx, healthTime)
 	}
 	if err == nil {
 		m.forget()
@@ -152,8 +152,8 @@ func (m *Machine) swap() error {
 }
 
 // healthy waits until the director answers.
-func (m *Machine) healthy(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
+func (m *Machine) healthy(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	t := time.NewTicker(healthEvery)
 	defer t.Stop()
@@ -164,7 +164,7 @@ func (m *Machine) healthy(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no answer within %v: %w", healthTime, err)
+			return fmt.Errorf("no answer within %v: %w", limit, err)
 		case <-t.C:
 		}
 	}
@@ -184,7 +184,7 @@ func (m *Machine) back(ctx context.Context) error {
 	}
 	err = errors.Join(err, m.run(ctx, "systemctl", "reset-failed", service), m.run(ctx, "systemctl", "start", service))
 	if err == nil {
-		err = m.healthy(ctx)
+		err = m.healthy(ctx, healthTime)
 	}
 	return err
 }

@@ -27,7 +27,7 @@ const grubConfig = `set timeout=0
 serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
-linux /vmlinuz root=LABEL=` + disk.RootLabel + ` ro console=ttyS0 console=tty0 net.ifnames=0 quiet
+linux /vmlinuz root=LABEL=` + disk.RootLabel + ` ro console=ttyS0 console=tty0 net.ifnames=0 panic=10 quiet
 initrd /initrd.img
 boot
 `

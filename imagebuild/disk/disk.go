@@ -72,7 +72,7 @@ func MakeGrub(ctx context.Context, tools *Tools, work string) (Grub, error) {
 	if err := os.WriteFile(early, earlyConfig, 0o600); err != nil {
 		return g, err
 	}
-	both := []string{"part_gpt", "part_msdos", "fat", "search", "search_label", "normal", "linux", "configfile", "echo", "serial", "terminal", "test", "boot", "ls"}
+	both := []string{"part_gpt", "part_msdos", "fat", "search", "search_label", "normal", "linux", "configfile", "loadenv", "echo", "serial", "terminal", "test", "boot", "ls"}
 	image := func(format, modules string, more ...string) ([]byte, error) {
 		dir, err := tools.Path(modules)
 		if err != nil {

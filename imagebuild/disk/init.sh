@@ -5,11 +5,12 @@ $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
 $b mount -t devtmpfs dev /dev
 while read -r m; do $b insmod "$m" 2>/dev/null; done </modules
-root= rootflags= init=/sbin/init
+root= trial= init=/sbin/init
 for w in $($b cat /proc/cmdline); do
 	case $w in
 	root=*) root=${w#root=} ;;
 	init=*) init=${w#init=} ;;
+	nutshell.trial) trial=yes ;;
 	esac
 done
 n=0
@@ -27,4 +28,9 @@ while [ $n -lt 300 ]; do
 done
 echo "Nutshell: no root file system $root after 15 s; disks that were found:"
 $b cat /proc/partitions
+if [ -n "$trial" ]; then
+	echo "The kernel before this one starts in 30 s."
+	$b sleep 30
+	$b reboot -f
+fi
 exec $b sh </dev/console >/dev/console 2>&1
