@@ -107,7 +107,7 @@ type virtual struct {
 
 var (
 	passwordOnScreen = regexp.MustCompile(`password +([a-z0-9-]{20,})`)
-	caOnScreen       = regexp.MustCompile(`CA +sha256:([0-9a-f]{64})`)
+	caOnScreen       = regexp.MustCompile(`CA sha256 +([0-9a-f]{64})`)
 )
 
 func startAppliance(t *testing.T, disk string, extra ...string) *virtual {

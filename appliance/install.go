@@ -44,14 +44,15 @@ const (
 	resolv   = "/usr/lib/systemd/system/nutshell-resolv.path"
 	card     = "/usr/lib/systemd/system/nutshell-card.service"
 	undo     = "/usr/lib/systemd/system/nutshell-network-boot.service"
+	whole    = "/usr/lib/systemd/system/nutshell-upgrade-boot.service"
 	settle   = "/usr/lib/systemd/system/nutshell-kernel.service"
 )
 
 const multiUser = "/usr/lib/systemd/system/multi-user.target"
 
 var profiles = map[Profile]profile{
-	Director: {sets: []string{"modules", "machine", "units", "console", "director"}, wants: []string{networkd, ssh, first, resolv, undo, settle, up}, target: multiUser},
-	Backend:  {sets: []string{"modules", "machine", "units", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, undo, settle, nftables, up}, target: multiUser},
+	Director: {sets: []string{"modules", "machine", "units", "console", "director"}, wants: []string{networkd, ssh, first, resolv, undo, whole, settle, up}, target: multiUser},
+	Backend:  {sets: []string{"modules", "machine", "units", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, undo, whole, settle, nftables, up}, target: multiUser},
 	Node: {sets: []string{"modules", "machine", "units", "node"}, wants: []string{networkd, ssh, first, resolv, card, node}, target: multiUser,
 		keeps: []string{"systemd-sysusers.service"}},
 	Instance: {sets: []string{"modules", "machine", "units", "instance"}, wants: []string{networkd, ssh, first, resolv, join}, target: multiUser},

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"gopkg.in/yaml.v3"
@@ -36,14 +38,22 @@ func (p *Program) applianceCommand() *cli.Command {
 		return nil
 	}}
 	upgrade := &cli.Command{Name: "upgrade", Usage: "put another Nutshell in place of the running one; goes back by itself if that does not answer", ArgsUsage: "FILE",
-		Description: "Checks that FILE is a Nutshell for this machine and that it starts, saves the database, changes the binary,\nstarts it, and waits until it answers. If it does not, the old binary and the old database come back.\n\nExample: nutshell appliance upgrade /tmp/nutshell",
+		Description: "Checks that FILE is a Nutshell for this machine and that it starts, saves the database, changes the binary,\nstarts it, and waits until it answers. If it does not, or when the machine loses its power meanwhile, the old\nbinary and the old database come back.\n\nExample: nutshell appliance upgrade /tmp/nutshell",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "undo", Hidden: true, Usage: "go back from one that was broken off, before anything runs; a unit does it"}},
 		Action: func(x *cli.Context) error {
+			if x.Bool("undo") {
+				if err := needRoot("undo an upgrade"); err != nil {
+					return err
+				}
+				return p.machine().UndoUpgrade()
+			}
 			if x.NArg() != 1 {
 				return &api.Error{Code: api.CodeInvalid, Op: "upgrade", Message: "one file is needed", Hint: "nutshell appliance upgrade FILE"}
 			}
 			if err := needRoot("upgrade this machine"); err != nil {
 				return err
 			}
+			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE) // the way to this terminal may end with the director
 			return p.machine().Upgrade(x.Context, x.Args().First())
 		}}
 	kernel := &cli.Command{Name: "kernel", Usage: "make a kernel the one that starts, and keep the present one as the second choice", ArgsUsage: "RELEASE", Hidden: true,
@@ -72,7 +82,7 @@ func outputFlag() cli.Flag {
 
 // machine is the one this process runs on.
 func (p *Program) machine() *machine.Machine {
-	return &machine.Machine{Root: "/", Health: localHealth, Say: func(format string, args ...any) { fmt.Fprintf(p.Stderr, "  "+format+"\n", args...) }}
+	return &machine.Machine{Root: "/", Health: localHealth, Clash: machine.Clash, Say: func(format string, args ...any) { fmt.Fprintf(p.Stderr, "  "+format+"\n", args...) }}
 }
 
 func (p *Program) printNetwork(n appliance.Network) {

@@ -159,7 +159,7 @@ func (c *console) changeAccess(ctx context.Context) error {
 	if hasPassword("/etc/shadow", account) {
 		set = "a password"
 	}
-	c.say("ssh admin@… is open to %d keys, and has %s", strings.Count(string(have), "\n"), set)
+	c.say("ssh is open to %d keys of admin, who has %s", strings.Count(string(have), "\n"), set)
 	answer, err := c.ask("k adds a key, p sets a password, n closes the door to all keys and passwords", "")
 	if err != nil {
 		return err
@@ -183,7 +183,7 @@ func (c *console) changeAccess(ctx context.Context) error {
 var keyKinds = []string{"ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-rsa"}
 
 func (c *console) addKey(file string, have []byte) error {
-	line, err := c.ask("the public key, one line such as ssh-ed25519 AAAA… name", "")
+	line, err := c.ask("the public key, one line such as ssh-ed25519 AAAA... name", "")
 	if err != nil {
 		return err
 	}

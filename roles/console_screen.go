@@ -37,13 +37,25 @@ func (c *console) screen(ctx context.Context) string {
 		row("browse to", "https://"+facts.Network.Address.Addr().String())
 		row("instances", facts.Network.First.String()+" to "+facts.Network.Last.String())
 	}
+	if err == nil && facts.Network != nil && c.machine.Clash != nil {
+		own := facts.Network.Address.Addr()
+		taken, err := c.machine.Clash(facts.Network.Interface, []netip.Addr{own})
+		if err != nil {
+			row("", firstLine(err.Error()))
+		}
+		if by, ok := taken[own]; ok {
+			row("CLASH", "the machine "+by+" has the address "+own.String()+" too:")
+			row("", "give one of them another by 2, while the other is off")
+		}
+	}
 	client, err := localClient(c.dir)
 	if err == nil {
 		defer client.HTTP.CloseIdleConnections()
 		err = c.director(ctx, client, row)
 	}
 	if err != nil {
-		row("state", "the director does not answer yet ("+firstLine(err.Error())+")")
+		row("state", "the director does not answer yet")
+		row("", firstLine(err.Error()))
 	}
 	for _, line := range interfaces() {
 		row("network", line)
@@ -51,7 +63,7 @@ func (c *console) screen(ctx context.Context) string {
 	row("memory", memory())
 	row("disk", diskUse(c.dir))
 	if old, pending, err := c.machine.Pending(); err == nil && pending {
-		row("WAITING", "the addresses are not confirmed and go back to "+old.String()+" (2)")
+		row("WAITING", "2 keeps these addresses; otherwise "+old.Address.String()+" comes back")
 	}
 	_ = t.Flush() // into memory
 	fmt.Fprintln(&b)
@@ -91,22 +103,33 @@ func (c *console) director(ctx context.Context, client *rpc.Client, row func(nam
 	if n := count[api.Failed]; n > 0 {
 		state += fmt.Sprintf(", %d in ERROR", n)
 	}
+	row("state", state)
 	for _, k := range setup.Clouds {
 		if k.Problem != "" {
-			state += "; cloud " + k.Name + " cannot be used: " + firstLine(k.Problem)
+			row("", firstLine("cloud "+k.Name+" cannot be used: "+k.Problem))
 		}
 	}
-	row("state", state)
 	if f, err := readClientFile(c.dir); err == nil {
-		row("CA", "sha256:"+f.CA)
+		row("CA sha256", f.CA)
 	}
 	return nil
 }
 
+// width is what a row has room for on a screen of 80 columns.
+const width = 66
+
+// firstLine is as much of a text as a row has room for, in characters that the
+// screen of a machine without a font of its own can show.
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
-	if len(s) > 100 {
-		s = s[:100] + "…"
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > width {
+		s = s[:width-3] + "..."
 	}
 	return s
 }
@@ -119,8 +142,11 @@ func interfaces() []string {
 	}
 	var lines []string
 	for _, i := range list {
-		if i.Flags&net.FlagLoopback != 0 || strings.HasPrefix(i.Name, "nsh") || strings.HasPrefix(i.Name, "veth") {
+		if i.Flags&net.FlagLoopback != 0 || strings.HasPrefix(i.Name, "nsh") {
 			continue
+		}
+		if _, err := os.Stat("/sys/class/net/" + i.Name + "/master"); err == nil {
+			continue // a container's, on one of our bridges
 		}
 		addrs, _ := i.Addrs() // an interface that has gone has none
 		var own []string

@@ -130,3 +130,19 @@ func TestAddressesAsTyped(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsFitTheScreen: 80 columns, and characters that any font has.
+func TestRowsFitTheScreen(t *testing.T) {
+	for _, s := range []string{"short", strings.Repeat("long ", 40), "dots … and ✓", "two\nlines", "a\tb"} {
+		got := firstLine(s)
+		if len(got) > width || strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("%q becomes %q", s, got)
+		}
+	}
+	c, _ := keyboard(t, "")
+	for line := range strings.Lines(c.screen(t.Context())) {
+		if len([]rune(strings.TrimSuffix(line, "\n"))) > 80 {
+			t.Errorf("wider than the screen: %q", line)
+		}
+	}
+}

@@ -30,6 +30,9 @@ type Machine struct {
 	Run    func(ctx context.Context, name string, args ...string) error // runs a program; nil: really
 	Health func(context.Context) error                                  // whether the director answers
 	Say    func(format string, args ...any)                             // tells what is done; nil: nobody
+
+	// Clash says which addresses others have on an interface's network, see the function; nil: nobody is asked
+	Clash func(device string, addresses []netip.Addr) (map[netip.Addr]string, error)
 }
 
 func (m *Machine) path(name string) string { return filepath.Join(m.Root, name) }

@@ -214,3 +214,79 @@ func TestWhatIsNoNutshell(t *testing.T) {
 		})
 	}
 }
+
+// TestUpgradeThatAPowerCutEnds: whatever was done when the power went, the
+// next start has a whole binary with the database that belongs to it.
+func TestUpgradeThatAPowerCutEnds(t *testing.T) {
+	fresh := func(t *testing.T) *bed {
+		t.Helper()
+		b := newBed(t)
+		for name, text := range map[string]string{binaryPath: "old binary", newBinary: "new binary", databasePath: "old data"} {
+			if err := b.write(name, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b
+	}
+	whole := func(t *testing.T, b *bed) {
+		t.Helper()
+		if b.file(t, binaryPath) != "old binary" || b.file(t, databasePath) != "old data" {
+			t.Errorf("it has %q with %q", b.file(t, binaryPath), b.file(t, databasePath))
+		}
+		for _, left := range []string{newBinary, savedPath, databasePath + "-wal", databasePath + ".new"} {
+			if _, err := os.Stat(b.path(left)); err == nil {
+				t.Errorf("%s was left", left)
+			}
+		}
+	}
+	t.Run("before-the-new-one-answers", func(t *testing.T) {
+		b := fresh(t)
+		if err := b.swap(); err != nil {
+			t.Fatal(err)
+		}
+		if b.file(t, binaryPath) != "new binary" {
+			t.Fatal("nothing was changed")
+		}
+		for name, text := range map[string]string{databasePath: "new data", databasePath + "-wal": "new log"} {
+			if err := b.write(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.UndoUpgrade(); err != nil {
+			t.Fatal(err)
+		}
+		whole(t, b)
+		if err := b.UndoUpgrade(); api.CodeOf(err) != api.CodeNotFound {
+			t.Errorf("undone twice: %v", err)
+		}
+	})
+	t.Run("while-it-goes-back", func(t *testing.T) {
+		b := fresh(t)
+		if err := b.swap(); err != nil {
+			t.Fatal(err)
+		}
+		// Half of UndoUpgrade: the binary is back, the database is half copied.
+		for name, text := range map[string]string{binaryPath: "old binary", databasePath: "new data", databasePath + ".new": "old"} {
+			if err := b.write(name, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.UndoUpgrade(); err != nil {
+			t.Fatal(err)
+		}
+		whole(t, b)
+	})
+	t.Run("between-mark-and-change", func(t *testing.T) {
+		b := fresh(t)
+		if err := b.swap(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.write(binaryPath, []byte("old binary"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.UndoUpgrade(); err != nil {
+			t.Fatal(err)
+		}
+		whole(t, b)
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"time"
 
@@ -58,6 +59,9 @@ func (m *Machine) SetNetwork(ctx context.Context, n appliance.Network, used []ap
 	if f.Network.Equal(n) {
 		return &api.Error{Code: api.CodeInvalid, Op: "set network", Message: "the machine has these addresses already", Hint: "nutshell appliance network show"}
 	}
+	if err := m.free(*f.Network, n); err != nil {
+		return err
+	}
 	b, err := json.MarshalIndent(f.Network, "", "  ")
 	if err != nil {
 		return err
@@ -76,6 +80,37 @@ func (m *Machine) SetNetwork(ctx context.Context, n appliance.Network, used []ap
 	return nil
 }
 
+// mostAsked bounds the addresses of a range that are asked for.
+const mostAsked = 1024
+
+// free refuses new addresses that another machine has, as far as it answers.
+// Those that this machine has already are its own and its instances'.
+func (m *Machine) free(old, n appliance.Network) error {
+	if m.Clash == nil {
+		return nil
+	}
+	var ask []netip.Addr
+	if n.Address.Addr() != old.Address.Addr() {
+		ask = append(ask, n.Address.Addr())
+	}
+	for a := n.First; !n.Last.Less(a) && len(ask) < mostAsked; a = a.Next() {
+		if (a.Less(old.First) || old.Last.Less(a)) && a != old.Address.Addr() {
+			ask = append(ask, a)
+		}
+	}
+	taken, err := m.Clash(n.Interface, ask)
+	if err != nil {
+		return fmt.Errorf("ask who has addresses on %s: %w", n.Interface, err)
+	}
+	for _, a := range ask {
+		if by, ok := taken[a]; ok {
+			return &api.Error{Code: api.CodeConflict, Op: "use addresses", Object: n.String(), Message: fmt.Sprintf("%s belongs to another machine (%s); %d addresses do", a, by, len(taken)),
+				Hint: "leave what is taken out of the range, or switch that machine off"}
+		}
+	}
+	return nil
+}
+
 // Confirm makes a change of addresses last.
 func (m *Machine) Confirm(ctx context.Context) error {
 	switch _, pending, err := m.Pending(); {
@@ -84,7 +119,7 @@ func (m *Machine) Confirm(ctx context.Context) error {
 	case !pending:
 		return &api.Error{Code: api.CodeNotFound, Op: "confirm network", Message: "no change waits to be confirmed; if there was one, it has been taken back", Hint: "nutshell appliance network show"}
 	}
-	if err := os.Remove(m.path(oldNetwork)); err != nil {
+	if err := m.forgetFile(oldNetwork); err != nil {
 		return err
 	}
 	return m.run(ctx, "systemctl", "stop", revertTimer)

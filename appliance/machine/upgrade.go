@@ -26,6 +26,7 @@ const (
 	oldBinary    = "/usr/bin/.nutshell.old"
 	databasePath = "/var/lib/nutshell/nutshell.db"
 	savedPath    = "/var/lib/nutshell/appliance/before-upgrade"
+	pendingPath  = savedPath + "/pending" // from the change until the new one answers; a unit looks for it by its name
 	service      = "nutshell.service"
 )
 
@@ -81,8 +82,8 @@ func CheckBinary(ctx context.Context, file string) (version string, err error) {
 
 // Upgrade puts another Nutshell in place of the running one. The database is
 // saved before; when the new director does not answer in time, the old one
-// comes back with the database it had. Containers go on meanwhile where they
-// can.
+// comes back with the database it had, and so it does when the machine starts
+// again before that. Containers go on meanwhile where they can.
 func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	m.say("checking %s", file)
 	// A copy of our own is checked and used: what another replaces meanwhile is not it.
@@ -107,12 +108,15 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	}
 	back := context.WithoutCancel(ctx)
 	if err := m.swap(); err != nil {
-		return errors.Join(err, m.run(back, "systemctl", "start", service))
+		return errors.Join(err, m.forgetFile(pendingPath), m.run(back, "systemctl", "start", service))
 	}
 	m.say("starting %s", version)
 	err = m.run(ctx, "systemctl", "start", service)
 	if err == nil {
 		err = m.healthy(ctx, healthTime)
+	}
+	if err == nil {
+		err = m.forgetFile(pendingPath)
 	}
 	if err == nil {
 		m.forget()
@@ -145,6 +149,9 @@ func (m *Machine) swap() error {
 	if err := os.Link(m.path(binaryPath), m.path(oldBinary)); err != nil {
 		return err
 	}
+	if err := m.write(pendingPath, nil, 0o600); err != nil {
+		return err
+	}
 	if err := os.Rename(m.path(newBinary), m.path(binaryPath)); err != nil {
 		return err
 	}
@@ -170,23 +177,48 @@ func (m *Machine) healthy(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// back undoes swap.
+// back undoes swap while the machine runs.
 func (m *Machine) back(ctx context.Context) error {
 	err := m.run(ctx, "systemctl", "stop", service)
-	err = errors.Join(err, os.Rename(m.path(oldBinary), m.path(binaryPath)))
-	for _, part := range database {
-		saved := filepath.Join(m.path(savedPath), "nutshell.db"+part)
-		e := os.Rename(saved, m.path(databasePath+part))
-		if errors.Is(e, fs.ErrNotExist) {
-			e = removed(m.path(databasePath + part))
-		}
-		err = errors.Join(err, e)
-	}
+	err = errors.Join(err, m.UndoUpgrade())
 	err = errors.Join(err, m.run(ctx, "systemctl", "reset-failed", service), m.run(ctx, "systemctl", "start", service))
 	if err == nil {
 		err = m.healthy(ctx, healthTime)
 	}
 	return err
+}
+
+// UndoUpgrade brings the old binary and its database back while nothing runs:
+// after an upgrade that failed, or that a power cut ended. It can be cut off
+// itself and done again.
+func (m *Machine) UndoUpgrade() error {
+	if _, err := os.Stat(m.path(pendingPath)); errors.Is(err, fs.ErrNotExist) {
+		return &api.Error{Code: api.CodeNotFound, Op: "undo upgrade", Message: "none was broken off", Hint: "the binary before the last upgrade is " + oldBinary}
+	}
+	if err := errors.Join(removed(m.path(newBinary)), os.Link(m.path(oldBinary), m.path(newBinary)), os.Rename(m.path(newBinary), m.path(binaryPath)), syncDir(filepath.Dir(m.path(binaryPath)))); err != nil {
+		return err
+	}
+	// The logs of the new database first: they do not belong to the old one.
+	for _, part := range database[1:] {
+		if err := removed(m.path(databasePath + part)); err != nil {
+			return err
+		}
+	}
+	for _, part := range database {
+		saved, to := filepath.Join(m.path(savedPath), "nutshell.db"+part), m.path(databasePath+part)
+		err := copyFile(saved, to+".new", 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err = errors.Join(err, os.Rename(to+".new", to)); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(syncDir(filepath.Dir(m.path(databasePath))), m.forgetFile(pendingPath)); err != nil {
+		return err
+	}
+	m.forget()
+	return nil
 }
 
 // forget removes what was kept for the way back, except the old binary.

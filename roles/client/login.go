@@ -1,10 +1,15 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,6 +24,32 @@ func (c *Client) loginVerbs() []*cli.Command {
 	return []*cli.Command{login, c.verb("logout", "revoke the token and forget it", "", logout)}
 }
 
+// appliancePort is where the director of an appliance listens.
+const appliancePort = "443"
+
+// withPort adds a port to an address without one: the first that answers. An
+// appliance's screen names its host alone, as a browser needs no more.
+func withPort(ctx context.Context, address string, ports ...string) string {
+	full, err := directorURL(address)
+	given := strings.TrimRight(strings.TrimSpace(address), "/")
+	if err != nil || strings.HasSuffix(full, strings.ToLower(strings.TrimPrefix(given, "https://"))) {
+		return address // what is wrong with it is told where it is used
+	}
+	u, err := url.Parse(full)
+	if err != nil {
+		return address
+	}
+	for _, port := range ports {
+		d := net.Dialer{Timeout: 3 * time.Second}
+		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+		if err == nil {
+			_ = c.Close()
+			return "https://" + net.JoinHostPort(u.Hostname(), port)
+		}
+	}
+	return address
+}
+
 // login trusts a director's CA, after a person or --fingerprint confirmed it,
 // and changes name and password for a token.
 func (r *call) login(address string) error {
@@ -27,7 +58,7 @@ func (r *call) login(address string) error {
 		return &api.Error{Code: api.CodeInvalid, Op: "sign in", Message: "there is no home directory to keep the token in", Hint: "set HOME"}
 	}
 	if address != "" {
-		r.g.director = address
+		r.g.director = withPort(r.ctx(), address, strconv.Itoa(api.DirectorPort), appliancePort)
 	}
 	conn, err := r.connection()
 	if err != nil {
