@@ -57,26 +57,31 @@ func notify(state string) error {
 }
 
 // watched tells systemd that we live as often as it wants to hear that, until
-// ctx ends. alive is asked before; an error keeps us silent, so that a director
-// which answers nobody is started again.
+// ctx ends. alive is asked before; a director that answers nobody in all that
+// time is silent, and is started again. One that only is busy is not: it is
+// asked until it answers, as each single question has limits of its own.
 func watched(ctx context.Context, alive func(context.Context) error) {
 	us, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
 	if pid := os.Getenv("WATCHDOG_PID"); err != nil || us <= 0 || pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return
 	}
 	every := time.Duration(us) * time.Microsecond / 3
-	t := time.NewTicker(every)
-	defer t.Stop()
+	next := time.NewTimer(every)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-next.C:
 		}
-		ctx, cancel := context.WithTimeout(ctx, every)
-		if alive(ctx) == nil {
-			_ = notify("WATCHDOG=1") // nobody to tell it to is no reason to stop
-		}
+		ask, cancel := context.WithTimeout(ctx, every)
+		err := alive(ask)
 		cancel()
+		if err != nil {
+			next.Reset(every / 60)
+			continue
+		}
+		_ = notify("WATCHDOG=1") // nobody to tell it to is no reason to stop
+		next.Reset(every)
 	}
 }
