@@ -1,7 +1,9 @@
 package roles
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -61,11 +63,15 @@ func (p *Program) networkCommand() *cli.Command {
 		if f.Network != nil {
 			p.printNetwork(*f.Network)
 		}
-		if old, pending, err := m.Pending(); err != nil || pending {
+		old, pending, err := m.Pending()
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			fmt.Fprintln(p.Stderr, "Whether a change waits to be confirmed only root can see: sudo nutshell appliance network show")
+			return nil
+		case pending:
 			fmt.Fprintf(p.Stdout, "not confirmed yet; otherwise it goes back to %s\n", old)
-			return err
 		}
-		return nil
+		return err
 	}}
 	confirm := &cli.Command{Name: "confirm", Usage: "keep the addresses that were set", Action: func(x *cli.Context) error {
 		if err := needRoot("confirm addresses"); err != nil {
@@ -91,11 +97,7 @@ func (p *Program) setNetwork(x *cli.Context, m *machine.Machine, n appliance.Net
 		return err
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	if err := m.SetNetwork(x.Context, n, used); err != nil {
-		return err
-	}
-	fmt.Fprintf(p.Stdout, "\nReach this machine at https://%s now, and say within %v:\n  nutshell appliance network confirm\nOtherwise the old addresses come back.\n", n.Address.Addr(), machine.ConfirmTime)
-	return nil
+	return m.SetNetwork(x.Context, n, used)
 }
 
 // changedNetwork is n with what value says; a name without a value stays.

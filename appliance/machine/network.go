@@ -73,7 +73,10 @@ func (m *Machine) SetNetwork(ctx context.Context, n appliance.Network, used []ap
 	if err := m.run(ctx, "systemctl", "start", revertTimer); err != nil {
 		return errors.Join(err, os.Remove(m.path(oldNetwork)))
 	}
+	// Said before: whoever came by the old address hears nothing from here on.
 	m.say("changing to %s", n)
+	m.say("Reach this machine at https://%s, and say there within %v: sudo nutshell appliance network confirm", n.Address.Addr(), ConfirmTime)
+	m.say("Otherwise the old addresses come back. A connection to an old one ends now.")
 	if err := m.apply(ctx, f.Profile, n, true); err != nil {
 		return errors.Join(err, m.Revert(context.WithoutCancel(ctx), true))
 	}
