@@ -206,7 +206,14 @@ func TestWhatIsNoNutshell(t *testing.T) {
 	if err := os.WriteFile(text, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, file := range map[string]string{"text": text, "missing": filepath.Join(dir, "missing"), "of-others": "/bin/sh", "another-program-of-go": built(t, "walnut", "walnut 1")} {
+	cut := filepath.Join(dir, "cut")
+	if err := os.WriteFile(cut, []byte("\x7fELF\x02\x01\x01"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckBinary(t.Context(), cut); err == nil || !strings.Contains(err.Error(), "cut off") {
+		t.Errorf("half of a program: %v", err)
+	}
+	for name, file := range map[string]string{"text": text, "cut": cut, "missing": filepath.Join(dir, "missing"), "of-others": "/bin/sh", "another-program-of-go": built(t, "walnut", "walnut 1")} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := CheckBinary(t.Context(), file); api.CodeOf(err) != api.CodeInvalid || api.AsError(err).Hint == "" {
 				t.Errorf("got %v", err)

@@ -51,6 +51,9 @@ func CheckBinary(ctx context.Context, file string) (version string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return wrong(err, "name a file on this machine", "there is no such file")
 	}
+	if err != nil && beginsAsProgram(file) {
+		return wrong(err, "copy it again, and compare the sums of both", "it was cut off on its way")
+	}
 	if err != nil {
 		return wrong(err, build, "this is not a Linux program")
 	}
@@ -80,6 +83,18 @@ func CheckBinary(ctx context.Context, file string) (version string, err error) {
 	return line, nil
 }
 
+// beginsAsProgram tells a damaged program from another file.
+func beginsAsProgram(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b := make([]byte, len(elf.ELFMAG))
+	_, err = io.ReadFull(f, b)
+	return err == nil && string(b) == elf.ELFMAG
+}
+
 // Upgrade puts another Nutshell in place of the running one. The database is
 // saved before; when the new director does not answer in time, the old one
 // comes back with the database it had, and so it does when the machine starts
@@ -87,7 +102,10 @@ func CheckBinary(ctx context.Context, file string) (version string, err error) {
 func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	m.say("checking %s", file)
 	// A copy of our own is checked and used: what another replaces meanwhile is not it.
-	if err := copyFile(file, m.path(newBinary), 0o755); err != nil {
+	switch err := copyFile(file, m.path(newBinary), 0o755); {
+	case errors.Is(err, fs.ErrNotExist):
+		return &api.Error{Code: api.CodeInvalid, Op: "copy", Object: file, Message: "there is no such file on this machine", Hint: "scp it here first, and name it as it is called here"}
+	case err != nil:
 		return &api.Error{Code: api.CodeUnavailable, Op: "copy", Object: file, Err: err, Hint: "the disk needs room for one more binary (60 MB)"}
 	}
 	defer func() { _ = os.Remove(m.path(newBinary)) }()
