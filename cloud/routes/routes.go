@@ -48,13 +48,15 @@ func Set(owner string, wanted []Route) error {
 		}
 	}
 	have, err := netlink.RouteListFiltered(netlink.FAMILY_V4,
-		&netlink.Route{Protocol: protocol, Priority: metric(owner), Table: unix.RT_TABLE_MAIN},
-		netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_PRIORITY|netlink.RT_FILTER_TABLE)
+		&netlink.Route{Protocol: protocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("read routes: %w", err)
 	}
 	var errs []error
 	for _, h := range have {
+		if h.Priority != metric(owner) { // another installation's; RT_FILTER_PRIORITY filters rules only
+			continue
+		}
 		if r := of(h); want[r] {
 			delete(want, r)
 			continue
