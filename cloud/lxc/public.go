@@ -49,6 +49,9 @@ func (p public) has(a netip.Addr) bool {
 // choose takes the lowest address that no record has. The caller holds mu. None
 // left is no error: the instance is reached by its own address.
 func (n *network) choosePublic(r *record, records []record) {
+	if n.public.device == "" {
+		return
+	}
 	used := map[netip.Addr]bool{}
 	for _, o := range records {
 		used[o.Public] = true
@@ -76,9 +79,7 @@ func (n *network) moved(r *record) (release func(), err error) {
 		return nil, err
 	}
 	r.Public = netip.Addr{}
-	if n.public.device != "" {
-		n.choosePublic(r, records)
-	}
+	n.choosePublic(r, records)
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()

@@ -40,6 +40,17 @@ func (b *book) init() {
 	}
 }
 
+// isStale reports whether any machine is to end an instance: who else tells of
+// it has it from nobody.
+func (b *book) isStale(name string) bool {
+	for _, names := range b.Stale {
+		if names[name] {
+			return true
+		}
+	}
+	return false
+}
+
 func mark(m map[string]map[string]bool, machine, name string) {
 	if m[machine] == nil {
 		m[machine] = map[string]bool{}

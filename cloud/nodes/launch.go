@@ -51,13 +51,13 @@ func (d *driver) launch(ctx context.Context, s cloud.Spec, f fleet, list []cloud
 		}
 		on := s
 		on.Layers, on.Foreign = layersFor(s, f[to.machine]), nil
-		i, err := d.launchOn(ctx, on, to)
+		i, err := d.launchOn(ctx, on, to, f[to.machine])
 		if err == nil {
 			return i, nil
 		}
 		err = fmt.Errorf("on %s: %w", f[to.machine].Name, err)
 		errs = append(errs, err)
-		if to.bound || ctx.Err() != nil || errors.Is(err, cloud.ErrInvalid) {
+		if to.bound || ctx.Err() != nil { // what is invalid for one machine, others may take: what none takes was refused above
 			break
 		}
 		tried[to.machine] = true
@@ -143,26 +143,21 @@ func (f fleet) name(machine string) string {
 }
 
 // launchOn asks the machine and writes down what came of it.
-func (d *driver) launchOn(ctx context.Context, s cloud.Spec, to assignment) (cloud.Instance, error) {
+func (d *driver) launchOn(ctx context.Context, s cloud.Spec, to assignment, m cloud.Machine) (cloud.Instance, error) {
 	err := d.bring(ctx, s.Volumes, to.machine)
-	var got []cloud.Instance
+	var i cloud.Instance
 	if err == nil {
-		got, err = d.far(to.machine).Launch(ctx, []cloud.Spec{s})
+		i, err = d.launchFar(ctx, m, s)
 	}
 	var alone *cloud.LaunchError
 	if errors.As(err, &alone) {
 		err = alone.Err // our caller names the instance
-	}
-	if err == nil && len(got) != 1 {
-		err = fmt.Errorf("%w: the machine launched %d instances in place of one", cloud.ErrUnavailable, len(got))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.recent.busy, s.Name)
 	if err == nil {
 		delete(d.recent.failed, to.machine)
-		i := got[0]
-		i.Machine = to.machine
 		d.put(i)
 		d.hold(i.Name, s.Volumes)
 		return i, d.save()

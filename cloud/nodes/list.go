@@ -26,7 +26,7 @@ func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
 		d.mu.Lock()
 		asked := d.recent.clock
 		d.mu.Unlock()
-		got, err := d.far(m.ID).List(ctx)
+		got, err := d.listOn(ctx, m)
 		if err != nil {
 			d.log.Warn("machine does not tell what it has, its instances are taken for unchanged", "machine", m.ID, "error", err)
 			all[n] = d.remembered(m.ID)
@@ -65,14 +65,16 @@ func (d *driver) compare(machine string, got []cloud.Instance, asked uint64) (li
 	newer := func(name string) bool { return d.recent.busy[name] || d.recent.changed[name] > asked }
 	var ended []string
 	for _, i := range got {
-		i.Machine = machine
 		told[i.Name] = true
 		e, known := d.book.Instances[i.Name]
 		switch {
-		case known && e.Machine != machine, !known && d.book.Stale[machine][i.Name]:
+		case known && e.Machine != machine, !known && d.book.isStale(i.Name):
 			mark(d.book.Stale, machine, i.Name)
 			ended, dirty = append(ended, i.Name), true
 		case newer(i.Name) && known && e.Address != "":
+			list = append(list, e)
+		case known && e.Group != i.Group:
+			d.log.Warn("machine says that an instance is another group's, which is not believed", "machine", machine, "instance", i.Name, "group", e.Group, "said", i.Group)
 			list = append(list, e)
 		default:
 			if !newer(i.Name) && !same(e, i) {

@@ -74,7 +74,7 @@ func (d *driver) CreateVolume(ctx context.Context, v cloud.VolumeSpec) (cloud.Vo
 			return got, nil
 		}
 		errs = append(errs, fmt.Errorf("on %s: %w", f.name(machine), err))
-		if tried[machine] = true; ctx.Err() != nil || errors.Is(err, cloud.ErrInvalid) || len(tried) == len(list) {
+		if tried[machine] = true; ctx.Err() != nil || len(tried) == len(list) {
 			break
 		}
 	}
@@ -96,7 +96,7 @@ func (d *driver) createOn(ctx context.Context, v cloud.VolumeSpec, machine strin
 	if err != nil {
 		return cloud.Volume{}, err
 	}
-	got, err := d.far(machine).CreateVolume(ctx, v)
+	got, err := d.createFar(ctx, machine, v)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -126,7 +126,7 @@ func (d *driver) ListVolumes(ctx context.Context) ([]cloud.Volume, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, listTime)
 		defer cancel()
-		got, err := d.far(m.ID).ListVolumes(ctx)
+		got, err := d.volumesOn(ctx, m)
 		if err != nil {
 			d.log.Warn("machine does not tell what volumes it has, they are taken for unchanged", "machine", m.ID, "error", err)
 			return nil

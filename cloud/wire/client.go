@@ -113,7 +113,7 @@ func (c *Client) BootLog(ctx context.Context, id string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(bytes.NewReader(got.Log)), nil
+	return io.NopCloser(bytes.NewReader(got.Log[max(0, len(got.Log)-maxLog):])), nil
 }
 
 // CreateVolume makes a volume on the machine.

@@ -26,6 +26,7 @@ const (
 	maxRequest = 16 << 20 // bytes: a thousand specs with their contexts
 	maxLog     = 256 << 10
 	maxText    = 4 << 10 // bytes of one error
+	maxTexts   = 1 << 20 // bytes of all errors of an answer
 )
 
 // limits are how long each order may take, whatever its caller says. A launch
@@ -92,15 +93,20 @@ func faults(err error) []fault {
 	if errors.As(err, &l) {
 		f.Instance, f.Text = l.Name, l.Err.Error()
 	}
-	if len(f.Text) > maxText {
-		f.Text = strings.ToValidUTF8(f.Text[:maxText], "") + "…"
-	}
+	f.Text = shorten(f.Text)
 	for name, kind := range kinds {
 		if errors.Is(err, kind) {
 			f.Kinds = append(f.Kinds, name)
 		}
 	}
 	return []fault{f}
+}
+
+func shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
 // far is an error of the other machine.
@@ -115,15 +121,20 @@ func (f *far) Unwrap() []error { return f.kinds }
 // err puts an answer's faults together again.
 func (a answer) err() error {
 	var errs []error
-	for _, f := range a.Faults {
-		e := &far{text: f.Text}
-		for _, name := range f.Kinds {
+	room := maxTexts // errors are logged, stored and shown
+	for n, f := range a.Faults {
+		if room -= min(len(f.Instance), maxText) + min(len(f.Text), maxText) + 64; room < 0 {
+			errs = append(errs, fmt.Errorf("and %d more", len(a.Faults)-n))
+			break
+		}
+		e := &far{text: shorten(f.Text)}
+		for _, name := range f.Kinds[:min(len(f.Kinds), len(kinds))] {
 			if kind, ok := kinds[name]; ok {
 				e.kinds = append(e.kinds, kind)
 			}
 		}
 		if f.Instance != "" {
-			errs = append(errs, &cloud.LaunchError{Name: f.Instance, Err: e})
+			errs = append(errs, &cloud.LaunchError{Name: shorten(f.Instance), Err: e})
 			continue
 		}
 		errs = append(errs, e)

@@ -233,3 +233,28 @@ func TestHostileRequests(t *testing.T) {
 		})
 	}
 }
+
+// TestHostileAnswers come from a machine that somebody took over.
+func TestHostileAnswers(t *testing.T) {
+	answer := func(text string) *wire.Client {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }))
+		t.Cleanup(s.Close)
+		return wire.NewClient(callTo(s.URL))
+	}
+	long := strings.Repeat("x", 1<<20)
+	err := answer(`{"faults":[{"text":"` + long + `","kinds":["quota"]}]}`).Check(t.Context())
+	if !errors.Is(err, cloud.ErrQuota) || len(err.Error()) > 8<<10 {
+		t.Errorf("a long error has %d bytes, %v", len(err.Error()), errors.Is(err, cloud.ErrQuota))
+	}
+	err = answer(`{"faults":[` + strings.Repeat(`{"instance":"`+strings.Repeat("y", 2000)+`","text":"`+strings.Repeat("x", 2000)+`"},`, 3000) + `{"text":"last"}]}`).Check(t.Context())
+	if err == nil || len(err.Error()) > 2<<20 || !strings.Contains(err.Error(), "more") {
+		t.Errorf("many errors have %d bytes", len(err.Error()))
+	}
+	r, err := answer(`{"log":"`+strings.Repeat("QUFB", 1<<20)+`"}`).BootLog(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(r); err != nil || len(b) != 256<<10 {
+		t.Errorf("a log of %d bytes, %v", len(b), err)
+	}
+}

@@ -25,6 +25,7 @@ type Node struct {
 	Name        string    `json:"name"`
 	State       NodeState `json:"state"`
 	Reason      string    `json:"reason,omitempty"` // why it is lost, or what is wrong with it
+	Warnings    []string  `json:"warnings,omitempty" doc:"what is wrong with it and does not keep it from running instances"`
 	Serial      string    `json:"serial" doc:"number that the machine's maker gave it"`
 	Model       string    `json:"model"`
 	Fingerprint string    `json:"fingerprint" doc:"SHA-256 of its public key; the node's own screen shows the same"`

@@ -20,6 +20,10 @@ type NodeFacts struct {
 	Problem    string   `json:"problem,omitempty"`  // why it cannot run containers
 	Layers     []string `json:"layers,omitempty"`   // digests
 	Networks   []string `json:"networks,omitempty"` // that it has addresses in, containers' left out
+
+	// With heartbeats, and not kept:
+	Clock time.Time `json:"clock,omitzero"` // of the machine
+	Boot  string    `json:"boot,omitempty"` // another one each time that the node's process begins
 }
 
 // NodeJoin asks to lend a machine. The first time there is no challenge yet;

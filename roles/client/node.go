@@ -54,7 +54,15 @@ func listMachines(r *call) error {
 	for _, n := range all {
 		t.add(n.Name, n.ID, string(n.State), n.Address, strconv.Itoa(n.Instances), ofWhole(n.MemoryFree, n.Memory), ofWhole(n.DiskFree, n.Disk), fmt.Sprintf("%.2f", n.Load), n.Seen.Local().Format(time.DateTime))
 	}
-	return r.show(all, t)
+	if err := r.show(all, t); err != nil || r.g.output != "table" {
+		return err
+	}
+	for _, n := range all {
+		for _, warning := range n.Warnings {
+			r.say("%s: %s", n.Name, warning)
+		}
+	}
+	return nil
 }
 
 func ofWhole(free, whole int64) string { return sizeOf(free) + " of " + sizeOf(whole) }
@@ -74,6 +82,9 @@ func writeNode(w io.Writer, n api.Node, on []api.Instance) {
 	pairs(w, "node", n.Name, "id", n.ID, "state", string(n.State))
 	if n.Reason != "" {
 		pairs(w, "reason", n.Reason)
+	}
+	for _, warning := range n.Warnings {
+		pairs(w, "warning", warning)
 	}
 	pairs(w, "model", n.Model, "serial", n.Serial, "fingerprint", inFours(n.Fingerprint), "address", n.Address, "subnet", n.Subnet, "arch", n.Arch, "version", n.Version, "cpus", strconv.Itoa(n.CPUs),
 		"memory", ofWhole(n.MemoryFree, n.Memory)+" free", "disk", ofWhole(n.DiskFree, n.Disk)+" free", "load", fmt.Sprintf("%.2f", n.Load), "layers", strconv.Itoa(len(n.Layers)),

@@ -19,7 +19,18 @@ func (d *Director) heartbeat(ctx context.Context, in *struct{ Body api.NodeFacts
 	if err != nil {
 		return api.NodeOrders{}, err
 	}
+	if ok, wait := d.joins.Allow("beat " + id); !ok {
+		return api.NodeOrders{}, &api.Error{Code: api.CodeTooMany, Op: "tell of", Object: "node " + n.Name, Message: "it tells of itself more often than it should", RetryAfter: int(wait.Seconds()) + 1}
+	}
 	b, heard := d.nodes.last(id)
+	if b, err = b.claim(cleanText(in.Body.Boot), httpapi.Remote(ctx), now); err != nil {
+		if kept, _ := d.nodes.last(id); now.Sub(kept.doubled) > nodeSilence {
+			d.c.Log.Warn("two machines have the key of one node", "node", id, "name", n.Name, "address", b.address, "other", b.double)
+		}
+		d.nodes.keep(id, b)
+		return api.NodeOrders{}, err
+	}
+	b.skew = skewOf(in.Body.Clock, now)
 	b.at, b.facts, b.address = now, cleanFacts(in.Body), httpapi.Remote(ctx)
 	if host := httpapi.Host(ctx); net.ParseIP(host) != nil || hostName.MatchString(host) {
 		b.director = host

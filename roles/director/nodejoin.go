@@ -265,6 +265,9 @@ func (d *Director) sendLayer(ctx context.Context, in *struct {
 	if d.c.Layer == nil {
 		return nil, &api.Error{Code: api.CodeUnavailable, Op: "send", Object: "layer " + api.Shorten(in.Digest), Message: "nobody builds images here"}
 	}
+	if ok, wait := d.joins.Allow("layer " + httpapi.Who(ctx).Identity.Name); !ok { // each is compressed for it
+		return nil, &api.Error{Code: api.CodeTooMany, Op: "send", Object: "layer " + api.Shorten(in.Digest), Message: "this node asks for layers more often than it should", RetryAfter: int(wait.Seconds()) + 1}
+	}
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(d.c.Layer(ctx, in.Digest, w)) }()
 	return &httpapi.Stream{Type: "application/zstd", Whole: true, Read: r}, nil
@@ -275,6 +278,7 @@ var digestPattern = regexp.MustCompile(`^[0-9a-f]{16,128}$`)
 // cleanFacts cuts what a machine says of itself to what can be shown and kept.
 func cleanFacts(f api.NodeFacts) api.NodeFacts {
 	f.Name, f.Serial, f.Model = cleanText(f.Name), cleanText(f.Serial), cleanText(f.Model)
+	f.Clock, f.Boot = time.Time{}, ""
 	f.Arch, f.Version, f.Problem = cleanText(f.Arch), cleanText(f.Version), cleanText(f.Problem)
 	if f.Port < 1 || f.Port > 65535 {
 		f.Port = 0

@@ -22,6 +22,10 @@ const (
 	nodeKeep    = 10 * time.Minute // how exactly a node's row knows when it was seen: each change is a write
 )
 
+// mostNodeAnswer bounds what a node makes us hold; a thousand instances have half
+// a MiB.
+const mostNodeAnswer = 8 << 20
+
 // nodes is what the director knows of nodes and does not write down at each
 // heartbeat.
 type nodes struct {
@@ -40,6 +44,12 @@ type beat struct {
 	director string // host by which it reached us
 	told     time.Time
 	shown    api.NodeFacts // in the last event
+	skew     time.Duration // of its clock, ahead of ours
+
+	// Which process speaks for it, and which did before; see claim.
+	boot, rival string
+	double      string    // address of a second machine with its key
+	doubled     time.Time // when that was heard last
 }
 
 func newNodes() *nodes {
@@ -105,6 +115,7 @@ func (d *Director) nodeClient(id, address string, port int) *rpc.Client {
 		c.HTTP.CloseIdleConnections()
 	}
 	c = rpc.NewClient(base, d.ca.ClientTLS(pki.NodeOf(id)))
+	c.Most = mostNodeAnswer
 	n.clients[id] = c
 	return c
 }

@@ -67,7 +67,9 @@ func (d *Director) listNodes(ctx context.Context, _ *struct{}) ([]api.Node, erro
 	counts, err := d.store.NodeInstances(ctx)
 	list := []api.Node{}
 	for _, n := range rows {
-		list = append(list, d.told(n, counts))
+		told := d.told(n, counts)
+		told.Warnings = d.warnings(n, rows)
+		list = append(list, told)
 	}
 	return list, err
 }
@@ -91,7 +93,13 @@ func (d *Director) nodeNow(ctx context.Context, ref string) (api.Node, error) {
 		return api.Node{}, err
 	}
 	counts, err := d.store.NodeInstances(ctx)
-	return d.told(n, counts), err
+	if err != nil {
+		return api.Node{}, err
+	}
+	all, err := d.store.Nodes(ctx)
+	told := d.told(n, counts)
+	told.Warnings = d.warnings(n, all)
+	return told, err
 }
 
 func (d *Director) getNode(ctx context.Context, in *NodePath) (api.Node, error) {

@@ -92,9 +92,9 @@ func (n *node) ask(ctx context.Context, address string) (api.NodeJoined, string,
 		out, err := n.askOnce(ctx, k)
 		if err != nil {
 			n.contacts.drop(address)
-			return out, k.ca, err
+			return out, k.ca, inTime(err, n.c.Now())
 		}
-		n.tellTime(out.Now, n.c.CASHA256 != "")
+		n.tellTime(out.Now, n.c.CASHA256 != "" || n.creds != nil, func() bool { return n.creds == nil })
 		k.challenge = out.Challenge
 		n.contacts.keep(address, k)
 		if out.Waiting || out.Enrolled != nil || try > 0 {
@@ -127,7 +127,7 @@ func (n *node) enrolled(address, ca string, e api.Enrolled) error {
 		return &api.Error{Code: api.CodeForbidden, Message: "the certificate is for " + id.String() + ", not for a node"}
 	}
 	creds.Told(e.Now)
-	n.tellTime(e.Now, true) // somebody approved us there, and that is the time we live by now
+	n.tellTime(e.Now, true, nothingRuns) // somebody approved us there, and that is the time we live by now
 	if err := creds.Save(n.c.Dir); err != nil {
 		return err
 	}

@@ -94,6 +94,7 @@ type node struct {
 	fingerprint string
 	fixed       api.NodeFacts // what does not change while we run
 	state       state
+	boot        string // this process: two machines that have one key are told apart by it
 	contacts    *contacts
 	shown       Status
 
@@ -144,7 +145,7 @@ func open(c Config) (*node, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	n := &node{c: c, contacts: newContacts(c.CASHA256)}
+	n := &node{c: c, boot: api.NewID(16), contacts: newContacts(c.CASHA256)}
 	path := filepath.Join(c.Dir, keyFile)
 	var err error
 	if n.key, err = pki.LoadKey(path); errors.Is(err, fs.ErrNotExist) {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,7 +19,7 @@ import (
 	"nutshell/roles/api"
 )
 
-func TestClockIsPutForwardOnly(t *testing.T) {
+func TestWhichClockIsWrong(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	epoch := time.Unix(60, 0)
 	for _, c := range []struct {
@@ -31,11 +32,13 @@ func TestClockIsPutForwardOnly(t *testing.T) {
 		{"an-hour-behind", now.Add(-time.Hour), now, true, true},
 		{"an-hour-behind-says-anybody", now.Add(-time.Hour), now, false, false},
 		{"1970-says-anybody", epoch, now, false, true},
-		{"ahead", now.Add(time.Hour), now, true, false},
+		{"two-hours-ahead", now.Add(2 * time.Hour), now, true, true},
+		{"two-hours-ahead-says-anybody", now.Add(2 * time.Hour), now, false, false},
+		{"a-little-ahead", now.Add(10 * time.Second), now, true, false},
 		{"both-in-1970", epoch, epoch.Add(time.Hour), true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := behind(c.local, c.director, c.trusted); got != c.want {
+			if got := wrong(c.local, c.director, c.trusted); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
@@ -46,15 +49,50 @@ func TestClockOf1970IsSetOnce(t *testing.T) {
 	now, set := time.Unix(60, 0), 0
 	n := &node{c: Config{Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler), SetClock: func(to time.Time) error { now, set = to, set+1; return nil }}}
 	director := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	n.tellTime(director, false)
-	n.tellTime(director.Add(time.Second), false)
+	n.tellTime(director, false, nothingRuns)
+	n.tellTime(director.Add(time.Second), false, nothingRuns)
 	if set != 1 || !now.Equal(director) {
 		t.Errorf("set %d times, to %v", set, now)
 	}
 	now, n.c.SetClock = time.Unix(60, 0), func(time.Time) error { return errors.New("not permitted") }
-	n.tellTime(director, false)
+	n.tellTime(director, false, nothingRuns)
 	if n.c.SetClock != nil {
 		t.Error("it is tried again and again")
+	}
+}
+
+// TestClockGoesBackWhileNothingRuns, and not under the feet of instances.
+func TestClockGoesBackWhileNothingRuns(t *testing.T) {
+	director := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	now, asked := director.Add(2*time.Hour), 0
+	n := &node{c: Config{Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler), SetClock: func(to time.Time) error { now = to; return nil }}}
+	running := true
+	idle := func() bool { asked++; return !running }
+	n.tellTime(director, true, idle)
+	if !now.Equal(director.Add(2 * time.Hour)) {
+		t.Errorf("set to %v while something runs", now)
+	}
+	running = false
+	n.tellTime(director, true, idle)
+	if !now.Equal(director) || asked != 2 {
+		t.Errorf("the clock says %v, asked %d times whether something runs", now, asked)
+	}
+	now = director.Add(-2 * time.Hour)
+	n.tellTime(director, true, idle)
+	if !now.Equal(director) || asked != 2 {
+		t.Errorf("a clock that is behind says %v; asked %d times", now, asked)
+	}
+}
+
+func TestCertificateOutOfDateSaysWhatToDo(t *testing.T) {
+	end := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	cert := &x509.Certificate{NotBefore: end.Add(-24 * time.Hour), NotAfter: end}
+	err := inTime(&api.Error{Code: api.CodeUnavailable, Err: x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired}}, end.Add(48*time.Hour))
+	if text := err.Error(); !strings.Contains(text, "2026-11-22 12:00:00") || !strings.Contains(text, "2026-11-24 12:00:00") || !strings.Contains(text, "set the clock") {
+		t.Errorf("got %v", err)
+	}
+	if other := errors.New("x"); inTime(other, end) != other || inTime(nil, end) != nil {
+		t.Error("other errors are changed")
 	}
 }
 

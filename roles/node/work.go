@@ -205,9 +205,9 @@ func (w *worker) beat(ctx context.Context) (api.NodeOrders, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	facts := w.facts()
-	facts.Problem = w.problem
+	facts.Problem, facts.Clock, facts.Boot = w.problem, w.c.Now(), w.boot
 	var orders api.NodeOrders
-	return orders, w.director.Load().Do(ctx, http.MethodPost, "/api/v1/node/heartbeat", facts, &orders)
+	return orders, inTime(w.director.Load().Do(ctx, http.MethodPost, "/api/v1/node/heartbeat", facts, &orders), w.c.Now())
 }
 
 // heard takes the director's word.
@@ -217,7 +217,7 @@ func (w *worker) heard(ctx context.Context, orders api.NodeOrders) {
 	}
 	w.misses, w.removed = 0, 0
 	w.creds.Told(orders.Now)
-	w.tellTime(orders.Now, true)
+	w.tellTime(orders.Now, true, func() bool { return w.idle(ctx) })
 	kept := w.state
 	w.state.Directors = []string{w.address}
 	orders.Now = time.Time{} // it would be another each time
@@ -227,6 +227,14 @@ func (w *worker) heard(ctx context.Context, orders api.NodeOrders) {
 	}
 	w.link(ctx, orders)
 	w.show(Status{State: joined, ID: w.creds.Identity().Name, Name: orders.Name, Director: w.address, CASHA256: w.state.CASHA256, Problem: w.problem})
+}
+
+// idle reports whether no instance runs here.
+func (w *worker) idle(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	list, err := w.driver.List(ctx)
+	return err == nil && !slices.ContainsFunc(list, func(i cloud.Instance) bool { return i.Running })
 }
 
 // missed is for a director that did not answer, or not as it should: another

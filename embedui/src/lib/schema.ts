@@ -729,9 +729,14 @@ export interface components {
             /** @description of its containers; none while it waits */
             subnet?: string;
             version: string;
+            /** @description what is wrong with it and does not keep it from running instances */
+            warnings?: string[];
         };
         NodeFacts: {
             arch?: string;
+            boot?: string;
+            /** Format: date-time */
+            clock?: string;
             /** Format: int64 */
             cpus?: number;
             /** Format: int64 */

@@ -5,6 +5,7 @@ package rpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -27,6 +28,7 @@ const maxAnswer = 64 << 20
 type Client struct {
 	Base string // https://host:port, no slash behind
 	HTTP *http.Client
+	Most int64 // bytes of an answer to Do; 0: 64 MiB
 }
 
 // NewClient makes a client that keeps few connections open, for peers of
@@ -66,7 +68,11 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection can be used again
 		return nil
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	bounded := &io.LimitedReader{R: resp.Body, N: cmp.Or(c.Most, maxAnswer)}
+	if err := json.NewDecoder(bounded).Decode(out); err != nil {
+		if bounded.N <= 0 {
+			err = fmt.Errorf("it has more than %d MiB", cmp.Or(c.Most, maxAnswer)>>20)
+		}
 		return &api.Error{Code: api.CodeInternal, Op: "read the answer of", Object: c.Base + path, Err: err}
 	}
 	return nil

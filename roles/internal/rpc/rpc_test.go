@@ -97,3 +97,21 @@ func TestServeLogFollowsAcrossTruncation(t *testing.T) {
 	write("new\n")
 	read("new\n")
 }
+
+func TestAnswersAreBounded(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`["`))
+		for text := []byte(strings.Repeat("x", 64<<10)); ; { // without an end
+			if _, err := w.Write(text); err != nil {
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	c := NewClient(s.URL, nil)
+	c.Most = 1 << 20
+	var out []string
+	if err := c.Do(t.Context(), "GET", "/", nil, &out); err == nil || !strings.Contains(err.Error(), "more than 1 MiB") {
+		t.Errorf("got %v", err)
+	}
+}

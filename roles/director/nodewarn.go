@@ -1,0 +1,73 @@
+package director
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"nutshell/roles/api"
+	"nutshell/roles/internal/store"
+)
+
+// Bounds of what is not told to people.
+const (
+	clockSlack = 30 * time.Second // that a node's clock may be wrong
+	doubleLife = time.Minute      // after a second machine was heard last
+)
+
+// claim notes which process speaks for a node. A process that begins anew is
+// the node from then on; when the one before is heard again, there are two
+// machines with one key: a card was copied. The first stays the node as long as
+// it is heard, and the other is refused. It is pure.
+func (b beat) claim(boot, address string, now time.Time) (beat, error) {
+	if boot == "" || boot == b.boot {
+		return b, nil
+	}
+	heard := now.Sub(b.at) <= nodeSilence
+	switch {
+	case b.boot == "" || !heard:
+		b.boot, b.rival = boot, b.boot
+		return b, nil
+	case boot != b.rival:
+		b.boot, b.rival = boot, b.boot // it was started again, as far as we know
+		return b, nil
+	case now.Sub(b.doubled) > doubleLife: // the one before is there after all
+		b.boot, b.rival = boot, b.boot
+		b.doubled, b.double = now, b.address
+		return b, nil
+	}
+	b.doubled, b.double = now, address
+	return b, &api.Error{Code: api.CodeConflict, Op: "take the word of", Object: "node", Message: "another machine has the key of this one, and was heard at " + b.address + " a moment ago",
+		Hint: "a card was copied: remove node/node.key from the data directory of one of them, and let it join as a machine of its own"}
+}
+
+// skewOf is how far a node's clock is ahead of ours; 0 if it does not tell, or
+// as good as right.
+func skewOf(clock, now time.Time) time.Duration {
+	skew := clock.Sub(now)
+	if clock.IsZero() || skew.Abs() <= clockSlack {
+		return 0
+	}
+	return skew.Round(time.Second)
+}
+
+// warnings are what people should know of a node that runs nevertheless.
+func (d *Director) warnings(n store.Node, all []store.Node) (list []string) {
+	b, _ := d.nodes.last(n.ID)
+	if word := "ahead of"; b.skew != 0 && !n.Lost {
+		if b.skew < 0 {
+			word = "behind"
+		}
+		list = append(list, fmt.Sprintf("its clock is %s %s the director's, and logs and graphs of its instances with it: set it", b.skew.Abs(), word))
+	}
+	if b.double != "" && d.c.Now().Sub(b.doubled) <= doubleLife {
+		list = append(list, "another machine, at "+b.double+", has the same key and is refused: a card was copied; remove node/node.key from the data directory of one of them")
+	}
+	i := slices.IndexFunc(all, func(o store.Node) bool {
+		return o.ID != n.ID && n.Facts.Serial != "" && o.Facts.Serial == n.Facts.Serial
+	})
+	if i >= 0 {
+		list = append(list, fmt.Sprintf("%s (%s) tells the same serial number: two machines cannot have one, but a machine that joined twice can; remove the entry that is not heard any more", all[i].Name, all[i].ID))
+	}
+	return list
+}
