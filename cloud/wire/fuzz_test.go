@@ -15,6 +15,7 @@ import (
 // which can be told.
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"instances":[{"id":"a","name":"a"}],"faults":[{"instance":"b","kinds":["quota","nonsense"],"text":"full"},{"text":""}]}`))
+	f.Add([]byte(`{"faults":[{}]}`)) // was told as no error
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var a answer
 		if json.Unmarshal(b, &a) != nil {

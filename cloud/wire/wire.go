@@ -84,7 +84,7 @@ func faults(err error) []fault {
 			list = append(list, faults(e)...)
 			all = all && strings.Contains("\n"+err.Error()+"\n", "\n"+e.Error()+"\n")
 		}
-		if all {
+		if all && len(list) > 0 { // an error of a machine that this one asked may have no parts
 			return list
 		}
 	}
