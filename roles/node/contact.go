@@ -36,7 +36,7 @@ func hostPorts(text string) ([]string, error) {
 	}
 	var list []string
 	for _, port := range ports {
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.ContainsAny(host, " /?#@") {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.ContainsAny(host, " /?#@[]") {
 			return bad()
 		}
 		list = append(list, net.JoinHostPort(host, port))

@@ -27,6 +27,7 @@ func FuzzAnswerOf(f *testing.F) {
 func FuzzHostPort(f *testing.F) {
 	f.Add("https://backend:5555/")
 	f.Add("[fd00::1]:1")
+	f.Add("0]0")
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := hostPorts(text)
 		for _, address := range got {
