@@ -37,7 +37,11 @@ func Check(ctx context.Context, tools *Tools, file string, size int64) ([]Partit
 	if len(parts) != 3 {
 		return parts, fmt.Errorf("it has %d partitions, not 3", len(parts))
 	}
-	if err := checkBoot(file); err != nil {
+	err = soundFAT(f, parts[1].At)
+	if err == nil {
+		err = guarded(func() error { return checkBoot(file) })
+	}
+	if err != nil {
 		return parts, fmt.Errorf("boot partition: %w", err)
 	}
 	return parts, CheckExt4(ctx, tools, file, parts[2].At)

@@ -97,7 +97,23 @@ func (c Card) partition(file string, size, rootBytes int64) (err error) {
 
 // FATSums reads a FAT32 file system that is a file of this machine, and returns
 // the SHA-256 of each of its files in hexadecimal, by absolute path.
-func FATSums(file string) (map[string]string, error) {
+func FATSums(file string) (sums map[string]string, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	err = soundFAT(f, 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	err = guarded(func() (err error) {
+		sums, err = fatSums(file)
+		return err
+	})
+	return sums, err
+}
+
+func fatSums(file string) (map[string]string, error) {
 	img, err := diskfs.Open(file, diskfs.WithOpenMode(diskfs.ReadOnly))
 	if err != nil {
 		return nil, err
@@ -111,8 +127,11 @@ func FATSums(file string) (map[string]string, error) {
 		return nil, errors.New("this is no FAT32")
 	}
 	sums := map[string]string{}
-	var walk func(dir string) error
-	walk = func(dir string) error {
+	var walk func(dir string, depth int) error
+	walk = func(dir string, depth int) error {
+		if depth > mostDirs {
+			return errors.New("directories lie too deep in each other")
+		}
 		entries, err := fs.ReadDir(fatPath(dir))
 		if err != nil {
 			return err
@@ -123,7 +142,7 @@ func FATSums(file string) (map[string]string, error) {
 			case e.Name() == "." || e.Name() == "..":
 				continue
 			case e.IsDir():
-				err = walk(name)
+				err = walk(name, depth+1)
 			default:
 				sums[name], err = fatSum(fs, name)
 			}
@@ -133,7 +152,7 @@ func FATSums(file string) (map[string]string, error) {
 		}
 		return nil
 	}
-	return sums, walk("/")
+	return sums, walk("/", 0)
 }
 
 // fatPath is a path as the library's reading half wants it: relative.
