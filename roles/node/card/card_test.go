@@ -40,6 +40,7 @@ func TestParse(t *testing.T) {
 		{"gateway-elsewhere", "address = 172.16.0.11/24\ngateway = 10.0.0.1\n", "NODE_ARGS=\n", "is not in the network"},
 		{"lines-in-dns", "dns = fe80::1%x\r[Route]\rGateway=10.0.0.9\r\nname = a\r\n", "NODE_ARGS=--name a\n", "is no address"},
 		{"private-key", "ssh_key = -----BEGIN OPENSSH PRIVATE KEY-----\n", "NODE_ARGS=\n", "begins with its kind"},
+		{"key-with-a-zero", "ssh_key = " + key + "\x00\n", "NODE_ARGS=\n", "no text"},
 		{"half-a-key", "ssh_key = ssh-ed25519 AAAA\n", "NODE_ARGS=\n", "not whole"},
 		{"escapes-for-the-screen", "na\x1b[2Jme\n", "NODE_ARGS=\n", "line 1 (na?[2Jme)"},
 		{"binary", "\x00\x01\xff\xfe", "NODE_ARGS=\n", "there is no ="},

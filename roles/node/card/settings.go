@@ -178,6 +178,9 @@ func director(value string) (string, error) {
 // publicKey checks what sshd takes, and keeps options out: nobody writes them
 // here by intent.
 func publicKey(value string) error {
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' }) {
+		return errors.New("there is something in it that is no text")
+	}
 	words := strings.Fields(value)
 	if len(words) < 2 || !strings.HasPrefix(words[0], "ssh-") && !strings.HasPrefix(words[0], "ecdsa-") && !strings.HasPrefix(words[0], "sk-") {
 		return errors.New("a public key begins with its kind, as in ssh-ed25519 AAAA…")
