@@ -33,7 +33,13 @@ func TestDoctorOfADirectorToBe(t *testing.T) {
 	if err := os.WriteFile(config, []byte("listen: [\"127.0.0.1:0\"]\nclouds: [{name: here, driver: process}]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, exit := program(t, "doctor", "--config", config, "--data-dir", filepath.Join(dir, "data"), "-o", "json")
+	look := func() (string, int) {
+		return program(t, "doctor", "--config", config, "--data-dir", filepath.Join(dir, "data"), "-o", "json")
+	}
+	out, exit := look()
+	for i := 0; i < 10 && strings.Contains(out, "no answer within"); i++ { // as it says of a very busy machine
+		out, exit = look()
+	}
 	var r report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatalf("%v in %s", err, out)
