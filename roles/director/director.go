@@ -116,6 +116,7 @@ type Director struct {
 	http         *httpapi.Server
 	clouds       []*place
 	nodes        *nodes
+	began        time.Time
 	joins        *auth.Limiter // of machines that want to join
 	challenges   *challenges
 	limits       *auth.Limiter
@@ -173,7 +174,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 		return nil, errors.New("director: Now and Log are required")
 	}
 	c.Limits = c.Limits.withDefaults()
-	d := &Director{c: c, live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}),
+	d := &Director{c: c, began: c.Now(), live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}),
 		codes: auth.NewLimiter(auth.LimiterConfig{Burst: 5, Every: 30 * time.Second, Now: c.Now}), proofs: newProofs(), enrolments: newEnrolments(), ceremonies: newCeremonies(), present: newAttendance(), nodes: newNodes(), joins: newJoinLimiter(c.Now), challenges: newChallenges(), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent

@@ -383,6 +383,36 @@ func TestSweepEndsStraysAndOnlyThose(t *testing.T) {
 	}
 }
 
+// TestLaunchThatNobodyFinished: the director died between the cloud's answer and
+// its own note of it.
+func TestLaunchThatNobodyFinished(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	d := &Director{began: now.Add(-time.Hour)}
+	apps := []store.Application{{Application: api.Application{ID: 1, Desired: api.GoalStarted}}}
+	services := []store.Service{{Service: api.Service{ID: 1, Application: 1, Desired: api.GoalStarted}}}
+	row := func(change func(*store.Instance)) store.Instance {
+		r := store.Instance{Instance: api.Instance{ID: "a1-s1-x", Application: 1, Service: 1, State: api.InstanceAsked, Created: now.Add(-2 * time.Hour)}}
+		change(&r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		row             store.Instance
+		exists, running bool
+		want            fate
+	}{
+		"left-behind":            {row(func(*store.Instance) {}), true, true, fateEnd},
+		"being-launched":         {row(func(r *store.Instance) { r.Created = now.Add(-10 * time.Minute) }), true, true, fateStay},
+		"stopped-to-start-again": {row(func(r *store.Instance) { r.Address = "10.0.0.1" }), true, true, fateStay},
+		"serves":                 {row(func(r *store.Instance) { r.State, r.Address = api.InstanceReady, "10.0.0.1" }), true, true, fateStay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := d.verdict(c.row, apps, services, c.exists, c.running, now); got != c.want {
+				t.Errorf("got %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 func TestRequestIsKept(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -161,6 +161,8 @@ func (d *Director) verdict(r store.Instance, apps []store.Application, services 
 		return fateStay // kept for the next start, or its manager sees to it
 	case !exists && !young:
 		return fateLost
+	case exists && running && r.State == api.InstanceAsked && r.Address == "" && !young && r.Created.Before(d.began):
+		return fateEnd // a director that died while it launched it: what went on launched others, and nobody counts this one
 	case exists && !running:
 		return fateStart
 	}
