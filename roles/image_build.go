@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,6 +55,9 @@ func (p *Program) buildRecipeLayers(x *cli.Context, s imageStore, l planned) err
 	progress, finish := p.bar(l.name())
 	layers, err := s.Chain(x.Context, l.chain, progress)
 	finish()
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(p.Stderr, "Interrupted: layers that were finished stay. The same command goes on from there.")
+	}
 	if err == nil {
 		fmt.Fprintf(p.Stdout, "%s: %d layers\n", l.name(), len(layers))
 	}
@@ -116,6 +120,9 @@ func (p *Program) makeImage(x *cli.Context, s imageStore, l planned) error {
 	m, err := artefact.Build(x.Context, artefact.Job{Store: s.For(arch), Tools: s.Store, Chain: l.chain, Image: l.image, Kinds: l.kinds, Arch: arch, Program: program, Version: build.Version(),
 		Install: installAppliance, Out: out, Name: name, Time: at, Key: key, Card: card, Progress: progress})
 	finish()
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(p.Stderr, "Interrupted: what was begun is removed, layers that were finished stay. The same command goes on from there.")
+	}
 	if err != nil {
 		return err
 	}

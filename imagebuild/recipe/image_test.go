@@ -47,7 +47,7 @@ func TestResolveTakesTheHighestWord(t *testing.T) {
 
 func TestImageRefuses(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
-		{"unknown-key", "image: {disk: 3}", "field disk not found"},
+		{"unknown-key", "image: {disk: 3}", `no key "disk" of an image; there are formats`},
 		{"format", "image: {formats: [floppy]}", `no format "floppy"`},
 		{"services", "image: {services: [all, php]}", "stand alone"},
 		{"service-name", "image: {services: ['../x']}", "is not a name"},
@@ -107,7 +107,7 @@ func TestOwnRecipe(t *testing.T) {
 		{"no-parent", "name: mine\n", "inherits is missing"},
 		{"name-of-ours", "name: ova\ninherits: lxc\n", "comes with Nutshell"},
 		{"no-file", "name: mine\ninherits: lxc\nfiles: {/a: {from: nowhere}}\n", "there is no "},
-		{"misspelt", "name: mine\ninherit: lxc\n", "field inherit not found"},
+		{"misspelt", "name: mine\ninherit: lxc\n", `no key "inherit" of a recipe`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := Read(write(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -15,6 +15,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,12 +90,42 @@ func Parse(b []byte) (Recipe, error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true) // a misspelt key must not silently leave something out of every instance
 	if err := d.Decode(&r); err != nil {
-		return Recipe{}, err
+		return Recipe{}, plainly(err)
 	}
 	if err := d.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
 		return Recipe{}, errors.New("more than one document")
 	}
 	return r, r.check()
+}
+
+var unknownKey = regexp.MustCompile(`^line (\d+): field (\S+) not found in type recipe\.(\S+)$`)
+
+// plainly says of the library's errors what people can use.
+func plainly(err error) error {
+	var wrong *yaml.TypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	var said []string
+	for _, e := range wrong.Errors {
+		if m := unknownKey.FindStringSubmatch(e); m != nil {
+			e = fmt.Sprintf("line %s: there is no key %q of %s; there are %s", m[1], m[2], map[string]string{"Recipe": "a recipe", "Image": "an image", "File": "a file"}[m[3]], strings.Join(keysOf(m[3]), ", "))
+		}
+		said = append(said, e)
+	}
+	return errors.New(strings.Join(said, "; "))
+}
+
+// keysOf lists the keys that a recipe, or a part of it, has.
+func keysOf(part string) (keys []string) {
+	for _, t := range []reflect.Type{reflect.TypeFor[Recipe](), reflect.TypeFor[Image](), reflect.TypeFor[File]()} {
+		for i := range t.NumField() {
+			if name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); t.Name() == part && name != "" && name != "-" {
+				keys = append(keys, name)
+			}
+		}
+	}
+	return keys
 }
 
 // ForKind is the recipe of a service kind's layer: recipe "kind" with the

@@ -22,7 +22,7 @@ func TestEmbeddedRecipesAreValid(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
-		{"unknown-key", "name: a\npackage: [x1]\n", "field package not found"},
+		{"unknown-key", "name: a\npackage: [x1]\n", `no key "package" of a recipe; there are name`},
 		{"no-name", "packages: [nginx-light]\n", "name is missing"},
 		{"apt-option", "name: a\npackages: ['-oDir=/x']\n", "not the name of a Debian package"},
 		{"removal", "name: a\npackages: ['libc6-']\n", "not the name of a Debian package"},

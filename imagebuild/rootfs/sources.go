@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,10 +25,14 @@ type Archive struct {
 // for the suite itself, "-updates", "-security".
 type mirror struct{ uri, suffix string }
 
+// aptTime bounds what apt is asked about this machine. A minute went by on a
+// busy one whose cache was stale.
+const aptTime = 3 * time.Minute
+
 // Host reads this machine's apt configuration. A mirror that is given wins
 // over what apt has.
 func Host(ctx context.Context, given string) (Archive, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, aptTime, fmt.Errorf("apt said nothing for %v", aptTime))
 	defer cancel()
 	arch, err := exec.CommandContext(ctx, "dpkg", "--print-architecture").Output()
 	if err != nil {
@@ -40,7 +45,8 @@ func Host(ctx context.Context, given string) (Archive, error) {
 	}
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(RELEASE)", "Created-By: Packages").Output()
 	if err != nil {
-		return Archive{}, fmt.Errorf("read the apt configuration: %w", err)
+		return Archive{}, &api.Error{Code: api.CodeUnavailable, Op: "build image", Message: "this machine's apt does not tell its mirrors", Err: errors.Join(err, context.Cause(ctx)),
+			Hint: "try apt-get indextargets, or set image.mirror in the configuration"}
 	}
 	a.mirrors = parseTargets(string(out))
 	if len(a.mirrors) == 0 || a.mirrors[0].suffix != "" {
