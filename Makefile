@@ -70,6 +70,12 @@ appliance-test: ## start the OVA by BIOS and EFI in qemu and host a PHP site on 
 	! test -f $(OVA) || NUTSHELL_APPLIANCE=$(abspath $(OVA)) $(GO) test -count=1 -v -timeout 60m -run 'TestAppliance$$' .
 	test -z "$(CARD)" || NUTSHELL_CARD=$(abspath $(CARD)) $(GO) test -count=1 -v -timeout 90m -run 'TestCard$$' .
 
+.PHONY: cloud-test
+cloud-test: ## start the cloud image in qemu with each form of context and let it join a director; CLOUD=file
+	@.ci/deps machines
+	@test -f "$(CLOUD)" || { echo "no CLOUD=file: nutshell image build cloud --out dist/" >&2; exit 1; }
+	NUTSHELL_CLOUD_IMAGE=$(abspath $(CLOUD)) $(GO) test -count=1 -v -timeout 150m -run 'TestCloudImage$$' .
+
 .PHONY: screenshots
 screenshots: ui ## the pictures of the manual and the README, into docs/screenshots
 	cd embedui && npm run screenshots

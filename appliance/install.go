@@ -43,6 +43,7 @@ const (
 	first    = "/usr/lib/systemd/system/nutshell-firstboot.service"
 	resolv   = "/usr/lib/systemd/system/nutshell-resolv.path"
 	card     = "/usr/lib/systemd/system/nutshell-card.service"
+	guest    = "/usr/lib/systemd/system/nutshell-guest.service"
 	undo     = "/usr/lib/systemd/system/nutshell-network-boot.service"
 	whole    = "/usr/lib/systemd/system/nutshell-upgrade-boot.service"
 	settle   = "/usr/lib/systemd/system/nutshell-kernel.service"
@@ -51,11 +52,11 @@ const (
 const multiUser = "/usr/lib/systemd/system/multi-user.target"
 
 var profiles = map[Profile]profile{
-	Director: {sets: []string{"modules", "machine", "units", "console", "director"}, wants: []string{networkd, ssh, first, resolv, undo, whole, settle, up}, target: multiUser},
-	Backend:  {sets: []string{"modules", "machine", "units", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, undo, whole, settle, nftables, up}, target: multiUser},
+	Director: {sets: []string{"modules", "machine", "units", "guest", "console", "director"}, wants: []string{networkd, ssh, first, resolv, guest, undo, whole, settle, up}, target: multiUser},
+	Backend:  {sets: []string{"modules", "machine", "units", "guest", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, guest, undo, whole, settle, nftables, up}, target: multiUser},
 	Node: {sets: []string{"modules", "machine", "units", "node"}, wants: []string{networkd, ssh, first, resolv, card, node}, target: multiUser,
 		keeps: []string{"systemd-sysusers.service"}},
-	Instance: {sets: []string{"modules", "machine", "units", "instance"}, wants: []string{networkd, ssh, first, resolv, join}, target: multiUser},
+	Instance: {sets: []string{"modules", "machine", "units", "guest", "instance"}, wants: []string{networkd, ssh, first, resolv, guest, join}, target: multiUser},
 	Package:  {sets: []string{"modules", "units", "package"}},
 }
 

@@ -63,6 +63,13 @@ type Console interface {
 	BootLog(ctx context.Context, id string) (io.ReadCloser, error)
 }
 
+// Slow is implemented by drivers whose instances take longer to start than
+// containers do: machines that boot.
+type Slow interface {
+	// StartTime is how long after its launch an instance may stay silent.
+	StartTime() time.Duration
+}
+
 // Volumes is implemented by drivers that keep data apart from instances. A
 // volume appears in its instance as a directory of its name below the
 // directory that the environment variable NUTSHELL_VOLUMES names there: a

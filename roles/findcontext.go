@@ -31,14 +31,13 @@ func findContext(ctx context.Context, dir string, log *slog.Logger) (string, err
 		}
 	}
 	said := map[string]string{}
-	f := cloudcontext.Finder{Files: []string{"/etc/nutshell/context.json"}, Labels: "/dev/disk/by-label", Mount: mountReadOnly, Metadata: metadataAddress,
-		HTTP: &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, DisableKeepAlives: true}}, // and no proxy
-		Said: func(where string, err error) {
-			if said[where] != err.Error() { // once, not each second
-				log.Info("no context here", "where", where, "error", err)
-			}
-			said[where] = err.Error()
-		}}
+	f := cloudFinder(func(where string, err error) {
+		if said[where] != err.Error() { // once, not each second
+			log.Info("no context here", "where", where, "error", err)
+		}
+		said[where] = err.Error()
+	})
+	f.Files = []string{"/etc/nutshell/context.json"}
 	c, where, err := f.Find(ctx)
 	if err != nil {
 		return "", err
@@ -49,6 +48,12 @@ func findContext(ctx context.Context, dir string, log *slog.Logger) (string, err
 		return "", err
 	}
 	return kept, os.WriteFile(kept, b, 0o600)
+}
+
+// cloudFinder looks on this machine's disks, and asks the metadata service.
+func cloudFinder(said func(where string, err error)) cloudcontext.Finder {
+	return cloudcontext.Finder{Disks: func() map[string]string { return cloudcontext.Disks("/sys/class/block", "/dev") }, Mount: mountReadOnly, Metadata: metadataAddress, Said: said,
+		HTTP: &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext, DisableKeepAlives: true}}} // and no proxy
 }
 
 // mountReadOnly makes the files of a disk readable.

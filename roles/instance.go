@@ -110,7 +110,12 @@ func (p *Program) runInstance(ctx context.Context, role, contextFile, dir string
 			log.Error("certificate not renewed any more", "error", err)
 		}
 	}()
-	address := os.Getenv("NUTSHELL_ADDRESS")
+	address := os.Getenv("NUTSHELL_ADDRESS") // of clouds on this machine
+	if address == "" {
+		if address, err = joined.Address(ctx); err != nil {
+			return err
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err

@@ -84,7 +84,7 @@ func roleOf(args []string) (role string, rest []string, err error) {
 	default:
 		return "", rest, nil
 	}
-	for _, known := range append(roleNames(), roleInit, roleJoin, roleTool, roleCard) {
+	for _, known := range append(roleNames(), roleInit, roleJoin, roleTool, roleCard, roleGuest) {
 		if value == known {
 			return value, rest, nil
 		}
@@ -103,6 +103,7 @@ func (p *Program) role(ctx context.Context, role string, args []string) error {
 		roleInit:   p.initCommand(),
 		roleTool:   p.toolCommand(),
 		roleCard:   p.cardCommand(),
+		roleGuest:  p.guestCommand(),
 	}[role]
 	app := &cli.App{Name: "nutshell --role " + role, HelpName: "nutshell --role " + role, Usage: command.Usage, Flags: command.Flags, Action: command.Action,
 		HideHelpCommand: true, HideVersion: true, Writer: p.Stdout, ErrWriter: p.Stderr, ExitErrHandler: func(*cli.Context, error) {}}

@@ -1,7 +1,6 @@
 package context
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -34,24 +33,24 @@ var errNothing = errors.New("there is nothing")
 
 // drive is a disk on which clouds leave files, known by its label.
 type drive struct {
-	label string
-	files []string // in the order in which they are tried
+	label   string   // in small letters
+	files   []string // with the context, in the order in which they are tried
+	machine func(reader) (Machine, error)
 }
 
 // drives are those of OpenStack (config drive), NoCloud, and OpenNebula's
 // context ISO; VirtualBox and others can carry any of them.
 var drives = []drive{
-	{"config-2", []string{"openstack/latest/user_data", "ec2/latest/user-data"}},
-	{"cidata", []string{"user-data"}},
-	{"CIDATA", []string{"user-data"}},
-	{"CONTEXT", []string{"context.sh"}},
+	{"config-2", []string{"openstack/latest/user_data", "ec2/latest/user-data"}, openStack},
+	{"cidata", []string{"user-data"}, noCloud},
+	{"context", []string{"context.sh"}, openNebula},
 }
 
 // Finder looks for what the cloud told this instance, in each form that
 // clouds have. Nothing is changed on the disks that it reads.
 type Finder struct {
 	Files    []string                                                    // of this machine, tried first
-	Labels   string                                                      // directory with disks by label: /dev/disk/by-label
+	Disks    func() map[string]string                                    // devices by label, see Disks; nil: there are none
 	Mount    func(device string) (dir string, unmount func(), err error) // makes a disk's files readable
 	Metadata string                                                      // base URL of the metadata service: http://169.254.169.254
 	HTTP     *http.Client
@@ -96,9 +95,9 @@ func (f Finder) places() []place {
 	for _, name := range f.Files {
 		list = append(list, place{name, func(context.Context) ([]byte, error) { return readFile(name) }})
 	}
+	disks := f.disks()
 	for _, d := range drives {
-		device := filepath.Join(f.Labels, d.label)
-		if _, err := os.Stat(device); err == nil && f.Mount != nil {
+		if device, ok := disks[d.label]; ok {
 			list = append(list, place{"disk " + d.label, func(context.Context) ([]byte, error) { return f.drive(device, d) }})
 		}
 	}
@@ -108,20 +107,33 @@ func (f Finder) places() []place {
 	return list
 }
 
-func (f Finder) drive(device string, d drive) ([]byte, error) {
+func (f Finder) disks() map[string]string {
+	if f.Disks == nil || f.Mount == nil {
+		return nil
+	}
+	return f.Disks()
+}
+
+// mounted gives the files of a disk to do.
+func (f Finder) mounted(device string, do func(reader) error) error {
 	dir, unmount, err := f.Mount(device)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unmount()
-	for _, name := range d.files {
-		b, err := readFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	return do(func(name string) ([]byte, error) { return readFile(filepath.Join(dir, filepath.FromSlash(name))) })
+}
+
+func (f Finder) drive(device string, d drive) (b []byte, err error) {
+	err = f.mounted(device, func(read reader) error {
+		for _, name := range d.files {
+			if b, err = read(name); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
-		return b, err
-	}
-	return nil, errNothing
+		return errNothing
+	})
+	return b, err
 }
 
 func readFile(name string) ([]byte, error) {
@@ -146,19 +158,28 @@ func bounded(r io.Reader) ([]byte, error) {
 func (f Finder) metadata(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	token, err := f.ask(ctx, http.MethodPut, "/latest/api/token", http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}})
-	if err != nil && !errors.Is(err, errNothing) {
-		return nil, err // nobody is there
-	}
-	header := http.Header{}
-	if err == nil {
-		header.Set("X-Aws-Ec2-Metadata-Token", strings.TrimSpace(string(token)))
+	header, err := f.token(ctx)
+	if err != nil {
+		return nil, err
 	}
 	b, err := f.ask(ctx, http.MethodGet, "/latest/user-data", header)
 	if errors.Is(err, errNothing) {
 		return f.ask(ctx, http.MethodGet, "/openstack/latest/user_data", nil)
 	}
 	return b, err
+}
+
+// token is what newer services want to see with each question.
+func (f Finder) token(ctx context.Context) (http.Header, error) {
+	token, err := f.ask(ctx, http.MethodPut, "/latest/api/token", http.Header{"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": {"60"}})
+	header := http.Header{}
+	if err == nil {
+		header.Set("X-Aws-Ec2-Metadata-Token", strings.TrimSpace(string(token)))
+	}
+	if err != nil && !errors.Is(err, errNothing) {
+		return nil, err // nobody is there
+	}
+	return header, nil
 }
 
 func (f Finder) ask(ctx context.Context, method, path string, header http.Header) ([]byte, error) {
@@ -222,19 +243,12 @@ func unwrap(b []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w of ours: it is somebody else's user data", errNothing)
 }
 
-// variable finds user data in OpenNebula's context.sh: NAME='value', and
-// '\” for a quote.
+// variable finds user data in OpenNebula's context.sh.
 func variable(b []byte) ([]byte, bool) {
-	s := bufio.NewScanner(bytes.NewReader(b))
-	s.Buffer(nil, mostBytes+1)
-	for s.Scan() {
-		name, value, ok := strings.Cut(s.Text(), "=")
-		if name = strings.TrimPrefix(strings.TrimSpace(name), "export "); ok && (name == "USER_DATA" || name == "USERDATA") {
-			value = strings.TrimSpace(value)
-			if len(value) > 1 && (value[0] == '\'' || value[0] == '"') && value[len(value)-1] == value[0] {
-				value = value[1 : len(value)-1]
-			}
-			return []byte(strings.ReplaceAll(value, `'\''`, `'`)), true
+	v := variables(b)
+	for _, name := range []string{"USER_DATA", "USERDATA"} {
+		if value, ok := v[name]; ok {
+			return []byte(value), true
 		}
 	}
 	return nil, false

@@ -44,6 +44,7 @@ func TestDecodeWhatCloudsMakeOfIt(t *testing.T) {
 		"base64-lines":      []byte(base64.StdEncoding.EncodeToString(b)[:40] + "\n" + base64.StdEncoding.EncodeToString(b)[40:] + "\n"),
 		"base64-of-gzip":    []byte(base64.StdEncoding.EncodeToString(gzipped(b))),
 		"opennebula-base64": []byte("# Context variables\nDISK_ID='1'\nUSER_DATA='" + base64.StdEncoding.EncodeToString(b) + "'\nUSERDATA_ENCODING='base64'\n"),
+		"opennebula-plain":  []byte("DISK_ID='1'\nUSER_DATA='" + strings.ReplaceAll(string(b), "'", `'\''`) + "'\nTARGET='hdb'\n"),
 		"opennebula-hex":    []byte("TARGET='hdb'\nUSERDATA=\"" + hex.EncodeToString(b) + "\"\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +101,18 @@ func TestMetadataService(t *testing.T) {
 	}
 }
 
+// directories stand for disks of these labels.
+func directories(dir string) func() map[string]string {
+	return func() map[string]string {
+		list := map[string]string{}
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			list[strings.ToLower(e.Name())] = filepath.Join(dir, e.Name())
+		}
+		return list
+	}
+}
+
 // TestDrives has the disks as directories; how a real one is mounted is tested
 // where that is done.
 func TestDrives(t *testing.T) {
@@ -118,9 +131,9 @@ func TestDrives(t *testing.T) {
 				t.Fatal(err)
 			}
 			mounted := 0
-			f := Finder{Labels: labels, Mount: func(device string) (string, func(), error) { mounted++; return device, func() { mounted-- }, nil }}
+			f := Finder{Disks: directories(labels), Mount: func(device string) (string, func(), error) { mounted++; return device, func() { mounted-- }, nil }}
 			got, where, err := f.Find(t.Context())
-			if err != nil || got.Secret != told.Secret || where != "disk "+label || mounted != 0 {
+			if err != nil || got.Secret != told.Secret || where != "disk "+strings.ToLower(label) || mounted != 0 {
 				t.Errorf("got %+v at %s, %v; %d still mounted", got, where, err, mounted)
 			}
 		})
@@ -182,8 +195,8 @@ func TestRealDrives(t *testing.T) {
 			if _, err := exec.LookPath(c.program); err != nil {
 				t.Skip("no " + c.program)
 			}
-			labels := t.TempDir()
-			for _, args := range c.make(filepath.Join(labels, c.label)) {
+			device := filepath.Join(t.TempDir(), "disk")
+			for _, args := range c.make(device) {
 				if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 					t.Skipf("%v: %v: %s", args, err, out)
 				}
@@ -195,7 +208,7 @@ func TestRealDrives(t *testing.T) {
 				}
 				return at, func() { _ = exec.Command("umount", at).Run() }, nil
 			}
-			got, _, err := Finder{Labels: labels, Mount: mount}.Find(t.Context())
+			got, _, err := Finder{Disks: func() map[string]string { return map[string]string{Label(device): device} }, Mount: mount}.Find(t.Context())
 			if err != nil || got.Secret != told.Secret {
 				t.Errorf("got %+v, %v", got, err)
 			}

@@ -11,8 +11,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	cloudcontext "nutshell/cloud/context"
@@ -31,6 +34,10 @@ const (
 // pendingKey is the key whose certificate was asked for and did not come yet.
 // With the same key the director may answer the same secret again.
 const pendingKey = "pending.key"
+
+// answered is a file with the director that answered. The first one that an
+// instance is told may be one that it cannot reach, also when it starts again.
+const answered = "director"
 
 // Options are what Run needs. Dir holds the identity and must be the
 // instance's own; it is made if it is missing.
@@ -74,6 +81,9 @@ func Run(ctx context.Context, o Options) (*Joined, error) {
 	case c.Identity() != want || c.RootSHA256() != told.CASHA256:
 		o.Log.Info("saved identity is another one", "saved", c.Identity().String(), "wanted", told.Identity)
 	case c.Now().Before(c.NotAfter()):
+		if b, err := os.ReadFile(filepath.Join(o.Dir, answered)); err == nil && slices.Contains(told.Directors, string(b)) {
+			j.Director = string(b)
+		}
 		j.Credentials = c
 		return j, nil
 	default:
@@ -86,6 +96,24 @@ func Run(ctx context.Context, o Options) (*Joined, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// Address is this instance's own address on its way to the director: a machine
+// of a cloud learns it from the network and from nobody else.
+func (j *Joined) Address(ctx context.Context) (string, error) {
+	director, err := url.Parse(j.Director)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "udp", director.Host) // sends nothing
+	if err != nil {
+		return "", &api.Error{Code: api.CodeUnavailable, Op: "find", Object: "this instance's address", Err: err, Hint: "check that the network is there and leads to " + j.Director}
+	}
+	defer func() { _ = c.Close() }()
+	host, _, err := net.SplitHostPort(c.LocalAddr().String())
+	return host, err
 }
 
 func readContext(path string) (told cloudcontext.Context, want api.Identity, err error) {
@@ -167,6 +195,9 @@ func (j *Joined) ask(ctx context.Context, url string, key *ecdsa.PrivateKey, in 
 	}
 	c.Told(out.Now)
 	if err := c.Save(j.o.Dir); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(j.o.Dir, answered), []byte(url), 0o600); err != nil {
 		return err
 	}
 	_ = os.Remove(filepath.Join(j.o.Dir, pendingKey)) // it is in the credentials now

@@ -157,7 +157,7 @@ func TestJoinOnceAndAgain(t *testing.T) {
 	if j = run(t, o); d.enrolled != 1 || j.Credentials.Identity() != agent {
 		t.Errorf("enrolled %d times, want 1", d.enrolled)
 	}
-	if entries, _ := os.ReadDir(o.Dir); len(entries) != 1 {
+	if entries, _ := os.ReadDir(o.Dir); len(entries) != 2 { // the identity, and the director that answered
 		t.Errorf("left over: %v", entries)
 	}
 }
@@ -377,5 +377,21 @@ func TestRenewalIsRefused(t *testing.T) {
 	defer cancel()
 	if err := j.Renew(ctx); api.CodeOf(err) != api.CodeUnauthorized {
 		t.Errorf("got %v, want code unauthorized", err)
+	}
+}
+
+// TestAddress is an instance that nobody told its address, whose first
+// director is one that it cannot reach, at its first and at its second start.
+func TestAddress(t *testing.T) {
+	d := newDirector(t)
+	o := d.options(t, func(c *cloudcontext.Context) { c.Directors = []string{"https://[::1]:1", d.url} })
+	for range 2 {
+		j := run(t, o)
+		if got, err := j.Address(t.Context()); err != nil || got != "127.0.0.1" || j.Director != d.url {
+			t.Errorf("got address %s and director %s, %v", got, j.Director, err)
+		}
+	}
+	if d.enrolled != 1 {
+		t.Errorf("it enrolled %d times", d.enrolled)
 	}
 }
