@@ -23,7 +23,7 @@ export async function open() {
 export async function page(browser, size, theme, faults) {
   const context = await browser.newContext({ viewport: sizes[size], colorScheme: theme, ignoreHTTPSErrors: true, isMobile: size === 'phone', hasTouch: size === 'phone', reducedMotion: 'reduce' });
   const p = await context.newPage();
-  p.setDefaultTimeout(30_000); // other tests keep the machine busy
+  p.setDefaultTimeout(60_000); // other tests keep the machine busy
   p.on('console', (m) => {
     // a refused request is written to the console by the browser itself
     if (m.type() === 'error' && !/status of 4\d\d|status of 5\d\d|ERR_(CONNECTION|INTERNET|INCOMPLETE|EMPTY|NETWORK|SOCKET)/.test(m.text())) faults.push(`console: ${m.text()}`);
@@ -34,18 +34,47 @@ export async function page(browser, size, theme, faults) {
   p.on('request', (r) => {
     if (!r.url().startsWith(base) && !/^(data|blob|about):/.test(r.url())) faults.push(`request to another host: ${r.url()}`);
   });
-  p.asked = 0; // requests under way, the stream of events aside
-  const counts = (r) => r.resourceType() !== 'eventsource';
-  p.on('request', (r) => counts(r) && p.asked++);
-  for (const end of ['requestfinished', 'requestfailed']) p.on(end, (r) => counts(r) && p.asked--);
+  // Requests under way. A page that is left takes its requests along without a word, and a stream that is followed never ends.
+  p.asked = new Set();
+  p.on('request', (r) => {
+    if (r.isNavigationRequest() && r.frame() === p.mainFrame()) p.asked.clear();
+    if (r.resourceType() !== 'eventsource') p.asked.add(r);
+  });
+  for (const end of ['requestfinished', 'requestfailed']) p.on(end, (r) => p.asked.delete(r));
+  p.on('response', (r) => /ndjson|event-stream/.test(r.headers()['content-type'] ?? '') && p.asked.delete(r.request()));
   return p;
 }
 
 /** settled waits until a page has what it asked for. */
 export async function settled(p) {
-  const until = Date.now() + 5000; // what is followed never ends
-  for (let quiet = 0; quiet < 3 && Date.now() < until; await p.waitForTimeout(50)) quiet = p.asked > 0 ? 0 : quiet + 1;
+  const until = Date.now() + 5000; // a page may ask again and again
+  for (let quiet = 0; quiet < 3 && Date.now() < until; await p.waitForTimeout(50)) quiet = p.asked.size ? 0 : quiet + 1;
 }
+
+/**
+ * costs tells what frames cost the page's main thread, in milliseconds of
+ * processor time and in order: other programs that keep the machine busy make
+ * them later, not dearer. frame is run before each of them.
+ */
+export async function costs(p, frame, frames = 100) {
+  const wire = await p.context().newCDPSession(p);
+  await wire.send('Performance.enable', { timeDomain: 'threadTicks' });
+  const spent = async () => (await wire.send('Performance.getMetrics')).metrics.find((m) => m.name === 'TaskDuration').value * 1000;
+  const drawn = () => p.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  const all = [];
+  for (let n = 0, was = await spent(); n < frames; n++) {
+    await frame();
+    await drawn();
+    const now = await spent();
+    all.push(now - was);
+    was = now;
+  }
+  await wire.detach();
+  return all.sort((a, b) => a - b);
+}
+
+/** at is what a share of an ordered list is below. */
+export const at = (share, list) => list[Math.min(list.length - 1, Math.floor(list.length * share))];
 
 export async function signIn(p) {
   await p.goto(base + '/');

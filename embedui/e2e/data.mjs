@@ -7,7 +7,7 @@ import { api, archive, browser, end, faults, link, p, start, step, stop } from '
 import { base, page, shoot, signIn } from './browser.mjs';
 
 const db = '/applications/shop/services/db';
-const ended = () => p.locator('section.now').waitFor({ state: 'detached', timeout: 20_000 });
+const ended = () => p.locator('section.now').waitFor({ state: 'detached' });
 const text = (name, body) => {
   const path = archive(name, 1);
   writeFileSync(path, body);
@@ -38,7 +38,7 @@ await step('the first password is shown once, and a reset says what it changes',
   await shoot(p, 'state-reset');
   await dialog.getByLabel('Once more').fill("it's \"quoted\"\\");
   await dialog.getByRole('button', { name: 'Reset', exact: true }).click();
-  await p.getByText('was changed.').waitFor({ timeout: 20_000 });
+  await p.getByText('was changed.').waitFor();
   assert.equal(await p.locator('main').getByRole('button', { name: 'Show it once' }).count(), 0);
 });
 
@@ -94,7 +94,7 @@ await step('a dump is downloaded as a file', async () => {
 await step('the monitor moves while it is looked at, and says what looks wrong', async () => {
   await p.goto(base + db + '/monitor');
   await p.getByText('the node is behind').waitFor();
-  await p.waitForFunction(() => document.querySelectorAll('.chart polygon').length >= 5, null, { timeout: 15_000 });
+  await p.waitForFunction(() => document.querySelectorAll('.chart polygon').length >= 5);
   await p.getByRole('img', { name: /Cluster usage: selects \d/ }).waitFor();
   await shoot(p, 'state-monitor', true);
 });
@@ -114,7 +114,7 @@ await step('volumes: sizes are checked, refused ones told, made, grown, freed an
   await shoot(p, 'state-volume');
   await dialog.getByLabel('Size').fill('1.5G');
   await dialog.getByRole('button', { name: 'Create', exact: true }).click();
-  await p.getByText('Volume pictures is there.').waitFor({ timeout: 20_000 });
+  await p.getByText('Volume pictures is there.').waitFor();
   await ended();
   const row = p.locator('section > ul > li', { hasText: 'pictures' });
   await row.getByRole('button', { name: 'More about pictures' }).click();
@@ -123,16 +123,16 @@ await step('volumes: sizes are checked, refused ones told, made, grown, freed an
   assert.equal(await dialog.getByRole('button', { name: 'Grow', exact: true }).isDisabled(), true);
   await dialog.getByLabel('New size').fill('3G');
   await dialog.getByRole('button', { name: 'Grow', exact: true }).click();
-  await p.getByText('pictures has 3.0 GB.').waitFor({ timeout: 20_000 });
+  await p.getByText('pictures has 3.0 GB.').waitFor();
   await ended();
   await row.getByRole('button', { name: 'Detach' }).click();
-  await p.getByText('pictures is free.').waitFor({ timeout: 20_000 });
+  await p.getByText('pictures is free.').waitFor();
   await ended();
   await row.getByRole('button', { name: 'More about pictures' }).click();
   await row.getByRole('button', { name: 'Delete' }).click();
   await dialog.getByLabel(/^Type/).fill('pictures');
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
-  await p.getByText('pictures was deleted.').waitFor({ timeout: 20_000 });
+  await p.getByText('pictures was deleted.').waitFor();
 });
 
 await step('bindings: a service chooses from whom it gets values', async () => {
@@ -142,11 +142,11 @@ await step('bindings: a service chooses from whom it gets values', async () => {
   await p.getByRole('checkbox', { name: /\bdb MySQL/ }).uncheck();
   assert.equal(await p.getByRole('checkbox', { name: /^All services/ }).isChecked(), false);
   await p.getByRole('button', { name: 'Apply' }).click();
-  await p.getByText('DB_HOST', { exact: true }).waitFor({ state: 'detached', timeout: 15_000 });
+  await p.getByText('DB_HOST', { exact: true }).waitFor({ state: 'detached' });
   assert.deepEqual((await api('/applications/shop/services/php')).bind.sort(), ['canary', 'importer']);
   await p.getByRole('checkbox', { name: /^All services/ }).check();
   await p.getByRole('button', { name: 'Apply' }).click();
-  await p.getByText('DB_HOST', { exact: true }).waitFor({ timeout: 15_000 });
+  await p.getByText('DB_HOST', { exact: true }).waitFor();
 });
 
 await step('backups: one is taken, tried, and put back to a moment, and the loss is said', async () => {
@@ -154,7 +154,7 @@ await step('backups: one is taken, tried, and put back to a moment, and the loss
   await p.getByRole('button', { name: 'Take one now' }).click();
   const dialog = p.getByRole('dialog');
   await dialog.getByRole('button', { name: 'Take it' }).click();
-  await p.getByText('A backup of db is kept.').waitFor({ timeout: 20_000 });
+  await p.getByText('A backup of db is kept.').waitFor();
   await ended();
   const row = p.locator('main li', { hasText: 'any moment until' }).first();
   await row.getByRole('button', { name: /^Restore/ }).click();
@@ -173,7 +173,7 @@ await step('backups: one is taken, tried, and put back to a moment, and the loss
   let sent;
   p.on('request', (q) => { if (q.method() === 'POST' && q.url().endsWith('/restore')) sent = q.postDataJSON(); });
   await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
-  await p.getByText(/^db-before has the data of/).waitFor({ timeout: 20_000 });
+  await p.getByText(/^db-before has the data of/).waitFor();
   await p.getByRole('heading', { name: 'shop', level: 1 }).waitFor();
   assert.equal(sent.new, 'db-before');
   assert.equal(Date.parse(sent.at), (before - 1) * 1000);
@@ -206,7 +206,7 @@ await step('a delete counts volumes and backups, and keeps a last backup unless 
   let asked = '';
   p.on('request', (q) => { if (q.method() === 'DELETE') asked = q.url(); });
   await dialog.getByRole('button', { name: 'Delete db' }).click();
-  await p.getByText('db was deleted.').waitFor({ timeout: 20_000 });
+  await p.getByText('db was deleted.').waitFor();
   assert.match(asked, /\?backup=true$/);
   assert.equal((await api('/backups'))[0].why, 'last');
 });
@@ -249,7 +249,7 @@ await step('a manifest is completed from its schema by keyboard, checked while i
   await p.getByRole('heading', { name: 'lab', level: 1 }).waitFor();
   await p.locator('section.now').getByText('Start services').waitFor();
   await shoot(p, 'state-manifest-made');
-  await p.getByText('lab is as its manifest says.').waitFor({ timeout: 20_000 });
+  await p.getByText('lab is as its manifest says.').waitFor();
   await p.getByRole('link', { name: 'site' }).first().waitFor();
 });
 
@@ -258,7 +258,7 @@ await step('a ready-made application is two clicks', async () => {
   await p.getByText('WordPress', { exact: true }).click();
   await p.getByRole('button', { name: 'Start WordPress' }).click();
   await p.getByRole('heading', { name: 'wordpress', level: 1 }).waitFor();
-  await p.getByText('WordPress runs.').waitFor({ timeout: 20_000 });
+  await p.getByText('WordPress runs.').waitFor();
   await p.getByRole('button', { name: 'More about wordpress' }).click();
   await p.getByRole('button', { name: 'Download manifest' }).click();
   await p.getByRole('dialog').getByLabel(/^With data/).check();

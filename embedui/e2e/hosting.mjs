@@ -26,17 +26,17 @@ await step('an upload goes on while other pages are looked at, and heals after a
   const { sha256 } = await api(`${php}/versions`).then((v) => v[0]);
   await link(6_000_000);
   await p.locator('input[type=file]').setInputFiles(archive('healed.tar.gz', 20_000_000));
-  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45, null, { timeout: 30_000 });
+  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45);
   await link(0);
   await p.getByText('It goes on by itself').waitFor();
   await shoot(p, 'state-upload-lost');
   await p.getByRole('link', { name: 'Instances', exact: false }).last().click();
   await link(-1);
-  await p.getByText('healed.tar.gz was stored').waitFor({ timeout: 20_000 });
+  await p.getByText('healed.tar.gz was stored').waitFor();
   const stored = (await api(`${php}/versions`))[0];
   assert.equal(stored.bytes, 20_000_000);
   assert.notEqual(stored.sha256, sha256);
-  await p.getByText(/serves\.$/).first().waitFor({ timeout: 20_000 });
+  await p.getByText(/serves\.$/).first().waitFor();
 });
 
 await step('after a reload the same file is chosen again, and only the rest is sent', async () => {
@@ -44,7 +44,7 @@ await step('after a reload the same file is chosen again, and only the rest is s
   await link(3_000_000);
   const file = archive('resumed.tar.gz', 24_000_000);
   await p.locator('input[type=file]').setInputFiles(file);
-  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45, null, { timeout: 30_000 });
+  await p.waitForFunction(() => Number(document.querySelector('.upload [aria-label^=Upload][role=progressbar]')?.getAttribute('aria-valuenow')) > 45);
   await p.reload();
   await p.getByText(/resumed.tar.gz was broken off: [\d.]+ MB of 22.9 MB/).waitFor();
   await shoot(p, 'state-upload-broken');
@@ -56,14 +56,14 @@ await step('after a reload the same file is chosen again, and only the rest is s
   await p.getByLabel('Choose resumed.tar.gz again').setInputFiles(file);
   await p.getByText('resumed.tar.gz was stored').waitFor();
   assert.ok(first >= 8 << 20, `it began again at ${first}`);
-  await p.getByText(/serves\.$/).first().waitFor({ timeout: 20_000 });
+  await p.getByText(/serves\.$/).first().waitFor();
 });
 
 await step('a version that fails its check is told with the lines of its log, and the old one serves', async () => {
   const before = (await api(php)).serving;
   await p.locator('input[type=file]').setInputFiles(archive('broken.tar.gz', 9000));
   await p.locator('section.now').getByText('Check version').waitFor();
-  await p.getByText(/answered 500 to GET/).first().waitFor({ timeout: 20_000 });
+  await p.getByText(/answered 500 to GET/).first().waitFor();
   assert.equal((await api(php)).serving, before);
   await p.locator('section.failed').getByRole('region', { name: 'Last lines of the log' }).getByText('undefined function shop_init').waitFor();
   await shoot(p, 'state-check-failed');
@@ -74,7 +74,7 @@ await step('a version that fails its check is told with the lines of its log, an
 await step('a rollback is one click', async () => {
   await p.goto(base + php + '/code');
   await p.getByRole('button', { name: 'Roll back', exact: true }).click();
-  await p.getByText('The version before serves again.').waitFor({ timeout: 20_000 });
+  await p.getByText('The version before serves again.').waitFor();
 });
 
 await step('two versions are compared, thousands of files stay quick', async () => {
@@ -178,7 +178,7 @@ await step('shares are typed, checked and applied; the one that goes can be chos
   await p.locator('.preview li.less', { hasText: second }).waitFor();
   await shoot(p, 'state-victim');
   await p.getByRole('button', { name: 'Apply' }).click();
-  await p.getByText('has its new size.').waitFor({ timeout: 20_000 });
+  await p.getByText('has its new size.').waitFor();
   assert.equal((await api(php + '/instances')).some((i) => i.id === second), false);
 });
 
@@ -217,6 +217,16 @@ await step('graphs: figures by keyboard, holes, a table, and what is pointed at 
   await p.getByRole('button', { name: 'Back to now' }).click();
   await p.getByLabel('Whose figures').selectOption('Each instance');
   await p.waitForURL(/by=instance/);
+});
+
+await step('a version that arrives while the service is being changed serves as soon as that has ended', async () => {
+  await p.goto(base + php + '/code');
+  await p.locator('input[type=file]').waitFor({ state: 'attached' });
+  await api(php + '/settings', { method: 'PATCH', body: JSON.stringify({ memory_limit: '112M' }) });
+  await p.locator('input[type=file]').setInputFiles(archive('meanwhile.tar.gz', 9000));
+  const [, id] = /stored as (code-\w+)/.exec(await p.getByText('meanwhile.tar.gz was stored').innerText());
+  await p.getByText(id + ' serves.').waitFor();
+  assert.equal((await api(php)).serving, id);
 });
 
 await end();

@@ -89,7 +89,7 @@ await step('its page leads to its instances, and it is drained with all steps to
   await dialog.getByRole('button', { name: 'Drain', exact: true }).click();
   await p.getByRole('button', { name: /Drain node pi-1/ }).waitFor();
   await p.getByText('Draining', { exact: true }).first().waitFor();
-  await p.getByText('pi-1 is empty.').waitFor({ timeout: 20_000 });
+  await p.getByText('pi-1 is empty.').waitFor();
   await p.getByText('Cordoned', { exact: true }).first().waitFor();
   await p.locator('main').getByText('None.', { exact: true }).waitFor();
   assert.equal(await p.locator('section .chips a').count(), 0);

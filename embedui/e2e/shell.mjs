@@ -125,7 +125,7 @@ await step('many are changed at once, after it was said what that means', async 
   await dialog.getByText(/1 of those chosen is left as it is/).waitFor();
   await shoot(p, 'state-bulk');
   await dialog.getByRole('button', { name: 'Stop', exact: true }).click();
-  await p.getByText('wiki is stopped; everything is kept.').waitFor({ timeout: 20_000 });
+  await p.getByText('wiki is stopped; everything is kept.').waitFor();
   await p.getByRole('button', { name: /^Stopped/ }).click();
   assert.match(p.url(), /only=idle/);
   await p.getByRole('row', { name: /wiki/ }).waitFor();

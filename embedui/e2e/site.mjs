@@ -200,7 +200,8 @@ async function drive(p, app, step, running) {
     await p.getByText(/pid \d+/).first().waitFor();
     await shoot(p, 'php-instances');
     await p.getByRole('link', { name: 'Logs' }).last().click();
-    await p.locator('.choose .button').first().waitFor();
+    await p.getByRole('listbox', { name: /^Lines of logs/ }).getByRole('option').first().waitFor(long);
+    assert.match(p.url(), /[?&]instance=/);
     await shoot(p, 'php-logs');
   });
 }

@@ -57,7 +57,7 @@ try {
   await step('start the service', async () => {
     await p.locator('article').getByRole('link', { name: 'helloworld' }).click();
     await p.locator('.page-head').getByRole('button', { name: 'Start' }).click();
-    await p.locator('section.now').waitFor();
+    await p.locator('section.now').or(p.locator('.page-head .tag', { hasText: 'Running' })).first().waitFor(long); // it may start sooner than one looks
     await shoot(p, 'step-service-starts');
     await running(p);
   });
@@ -78,7 +78,7 @@ try {
   });
   await step('the log is there', async () => {
     await p.getByRole('link', { name: 'Logs', exact: true }).click();
-    await p.locator('.log .block > div').first().waitFor(long);
+    await p.getByRole('listbox', { name: /^Lines of logs/ }).getByRole('option').first().waitFor(long);
     await shoot(p, 'step-log');
   });
   await step('rename survives as a new address', async () => {

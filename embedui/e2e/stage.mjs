@@ -32,9 +32,10 @@ export const p = await page(browser, 'desktop', 'light', faults);
 /** step is one thing that must hold. NUTSHELL_E2E_STEP chooses those whose names have it, beside signing in. */
 export async function step(name, work) {
   if (!name.startsWith('sign in') && !name.includes(process.env.NUTSHELL_E2E_STEP ?? '')) return;
+  const began = Date.now();
   try {
     await work();
-    console.log('ok  ', name);
+    console.log('ok  ', name, `(${((Date.now() - began) / 1000).toFixed(1)} s)`);
   } catch (e) {
     failures.push(name);
     if (name.startsWith('sign in')) throw e;

@@ -15,7 +15,7 @@ const check = (ok, what) => {
 };
 const rows = (p) => p.locator('.xterm-rows').innerText();
 async function says(p, what, words) {
-  const end = Date.now() + 15_000;
+  const end = Date.now() + 60_000;
   for (;;) {
     const text = (await rows(p)).replaceAll('\u00a0', ' ');
     if (words.test(text)) return check(true, what);

@@ -239,8 +239,26 @@ export class Upload {
     uploads.drop(this);
     live.versionsRevision++;
     tell.say(t('{file} was stored as {id}.', { file: v.filename, id: v.id }));
-    const s = live.services.get(`${this.service.application}/${this.service.id}`) ?? this.service;
-    if (this.activate) void tell.begin(() => post<Operation | Service>(serviceApi(s) + '/activate', { version: v.id }), s.state === 'RUNNING' ? t('{id} serves.', { id: v.id }) : t('{id} will serve at the next start.', { id: v.id }));
+    if (this.activate) void this.#activated(v);
+  }
+
+  // #activated makes a version the current one. Somebody may have begun to
+  // start or change the service since the file was chosen: that is waited for,
+  // as it is when code is pushed.
+  async #activated(v: CodeVersion): Promise<void> {
+    const now = (): Service => live.services.get(`${this.service.application}/${this.service.id}`) ?? this.service;
+    const served = now().state === 'RUNNING' || now().desired === 'started';
+    await tell.begin(async () => {
+      for (;;) {
+        try {
+          return await post<Operation | Service>(serviceApi(now()) + '/activate', { version: v.id });
+        } catch (e) {
+          const { code, related } = problem(e);
+          if (code !== 'conflict' || !related) throw e;
+          await Promise.race([live.done(related), new Promise((soon) => setTimeout(soon, 3000))]); // its end may not be told here
+        }
+      }
+    }, served ? t('{id} serves.', { id: v.id }) : t('{id} will serve at the next start.', { id: v.id }));
   }
 }
 
