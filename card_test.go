@@ -90,6 +90,10 @@ func openHall(t *testing.T) *hall {
 	ip("-n", h.space, "tuntap", "add", "cable", "mode", "tap")
 	ip("-n", h.space, "address", "add", "172.16.0.1/24", "dev", "cable")
 	ip("-n", h.space, "link", "set", "cable", "up")
+	// Other accounts pass through what t.TempDir made for us alone: the director wants that of its directory.
+	if err := os.Chmod(filepath.Dir(h.dir), 0o711); err != nil { //nolint:gosec // nothing can be listed
+		t.Fatal(err)
+	}
 	settings := "data_dir: " + h.dir + "/director\nlisten: 0.0.0.0:443\ngit: {listen: none}\ndefault_cloud: cluster\nclouds:\n  - {name: cluster, driver: nodes}\n"
 	if err := os.WriteFile(h.dir+"/nutshell.yaml", []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
@@ -116,7 +120,18 @@ func openHall(t *testing.T) *hall {
 		}
 	})
 	caLine := regexp.MustCompile(`CA +sha256:([0-9a-f]{64})`)
-	until(t, 3*time.Minute, "the director", func() bool {
+	t.Cleanup(func() {
+		if said, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
+			t.Logf("the director:\n%s", said)
+		}
+	})
+	until(t, bootTime, "the director", func() bool {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("the director ended: %v", err)
+		default:
+		}
 		said, _ := os.ReadFile(log.Name())
 		password, err := os.ReadFile(h.dir + "/password")
 		ca := caLine.FindSubmatch(said)
