@@ -8,6 +8,7 @@ import { base, shoot } from './browser.mjs';
 
 const long = { timeout: 180_000 };
 const dir = mkdtempSync(join(tmpdir(), 'nutshell-database-'));
+process.on('exit', () => rmSync(dir, { recursive: true, force: true })); // also of a life that ended before
 const file = (name, text) => (writeFileSync(join(dir, name), text), join(dir, name));
 
 export async function database(p, app, step, running) {

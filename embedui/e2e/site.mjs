@@ -27,6 +27,7 @@ async function answers(url, text) {
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'nutshell-site-'));
+process.on('exit', () => rmSync(dir, { recursive: true, force: true })); // also of a life that ended before
 const page = (text) => `<?php echo "${text} ", 6 * 7, " ", getenv("SHOP_MODE") ?: ($_ENV["SHOP_MODE"] ?? ""); usleep(20000);`;
 function site(text, ballast = 0) {
   const from = join(dir, text);
