@@ -23,10 +23,12 @@ func (d *Director) heartbeat(ctx context.Context, in *struct{ Body api.NodeFacts
 		return api.NodeOrders{}, &api.Error{Code: api.CodeTooMany, Op: "tell of", Object: "node " + n.Name, Message: "it tells of itself more often than it should", RetryAfter: int(wait.Seconds()) + 1}
 	}
 	b, heard := d.nodes.last(id)
-	if b, err = b.claim(cleanText(in.Body.Boot), httpapi.Remote(ctx), now); err != nil {
-		if kept, _ := d.nodes.last(id); now.Sub(kept.doubled) > nodeSilence {
-			d.c.Log.Warn("two machines have the key of one node", "node", id, "name", n.Name, "address", b.address, "other", b.double)
-		}
+	before := b.doubled
+	b, err = b.claim(cleanText(in.Body.Boot), httpapi.Remote(ctx), now)
+	if b.doubled.Sub(before) > nodeSilence {
+		d.c.Log.Warn("two machines have the key of one node", "node", id, "name", n.Name, "address", b.address, "other", b.double)
+	}
+	if err != nil {
 		d.nodes.keep(id, b)
 		return api.NodeOrders{}, err
 	}
