@@ -13,7 +13,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"nutshell/imagebuild/tree"
 	"nutshell/roles/api"
 )
 
@@ -26,13 +25,16 @@ const (
 
 var digestName = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// Find says where a finished layer lies. It wraps fs.ErrNotExist when the
-// store does not have it.
+// Find says where the root file system of a finished layer lies. It wraps
+// fs.ErrNotExist when the store does not have it.
 func (s *Store) Find(digest string) (dir string, err error) {
 	if !digestName.MatchString(digest) {
 		return "", fmt.Errorf("%.80q is not the digest of a layer", digest)
 	}
 	l, err := s.read(digest)
+	if err == nil && !s.unpacked(digest) {
+		err = fmt.Errorf("layer %s is packed: %w", digest[:12], fs.ErrNotExist)
+	}
 	return l.Dir, err
 }
 
@@ -50,38 +52,27 @@ func (s *Store) All() ([]string, error) {
 // Export writes a finished layer for another store. An error says that what
 // was written is not the whole.
 func (s *Store) Export(ctx context.Context, digest string, w io.Writer) error {
-	dir, err := s.Find(digest)
+	if !digestName.MatchString(digest) {
+		return fmt.Errorf("%.80q is not the digest of a layer", digest)
+	}
+	l, err := s.read(digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &api.Error{Code: api.CodeNotFound, Object: "layer " + digest, Message: "the image store does not have it"}
 	}
 	if err != nil {
 		return err
 	}
-	l, err := s.read(digest)
+	f, err := os.Open(s.packFile(digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		// The fastest level: a node is on the same network, and the other end is slow.
+		return writeLayer(ctx, l, w, nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	}
 	if err != nil {
 		return err
 	}
-	meta, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	t, err := tree.New()
-	if err != nil {
-		return err
-	}
-	t.Write(layerMeta, meta, 0o644)
-	if err := t.Copy(dir, layerRoot); err != nil {
-		return err
-	}
-	// The fastest level: a node is on the same network, and the other end is slow.
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return err
-	}
-	if err := t.WriteTar(ctx, z, l.Created, nil); err != nil {
-		return errors.Join(err, z.Close())
-	}
-	return z.Close()
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
 }
 
 // Import takes a layer that another store has exported and returns its
@@ -91,6 +82,10 @@ func (s *Store) Import(ctx context.Context, digest string, r io.Reader) (dir str
 	if dir, err := s.Find(digest); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return dir, err
 	}
+	return s.take(ctx, digest, r)
+}
+
+func (s *Store) take(ctx context.Context, digest string, r io.Reader) (dir string, err error) {
 	unlock, err := lock(ctx, s.path("lock"), func() {}) // whoever opens the store clears what nobody holds
 	if err != nil {
 		return "", err
@@ -116,11 +111,15 @@ func (s *Store) Import(ctx context.Context, digest string, r io.Reader) (dir str
 	if err := unpackLayer(ctx, fresh, z); err != nil {
 		return "", fmt.Errorf("take layer %s: %w", digest[:12], err)
 	}
-	if err := checkLayer(fresh, digest); err != nil {
+	if err := checkLayer(fresh, digest, s.arch); err != nil {
 		return "", err
 	}
 	if err := syncFS(s.dir); err != nil {
 		return "", err
+	}
+	if _, err := s.read(digest); err == nil { // packed until now
+		err = os.Rename(filepath.Join(fresh, layerRoot), s.rootDir(digest))
+		return s.rootDir(digest), errors.Join(err, syncFS(s.dir))
 	}
 	if err := os.Rename(fresh, s.path("layers", digest)); err != nil {
 		return "", err
@@ -129,7 +128,7 @@ func (s *Store) Import(ctx context.Context, digest string, r io.Reader) (dir str
 }
 
 // checkLayer refuses a layer that is another one, or for another machine.
-func checkLayer(dir, digest string) error {
+func checkLayer(dir, digest, arch string) error {
 	b, err := os.ReadFile(filepath.Join(dir, layerMeta))
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", digest[:12], err)
@@ -144,8 +143,8 @@ func checkLayer(dir, digest string) error {
 	if l.Below != "" && !digestName.MatchString(l.Below) {
 		return fmt.Errorf("layer %s lies on %.80q, which is no layer", digest[:12], l.Below)
 	}
-	if own := debianArch(); l.Arch != own {
-		return &api.Error{Code: api.CodeInvalid, Object: "layer " + l.Name, Message: fmt.Sprintf("it is for %s, and this machine is %s", l.Arch, own),
+	if l.Arch != arch {
+		return &api.Error{Code: api.CodeInvalid, Object: "layer " + l.Name, Message: fmt.Sprintf("it is for %s, and this machine is %s", l.Arch, arch),
 			Hint: "the director must have layers for the architecture of its nodes"}
 	}
 	info, err := os.Stat(filepath.Join(dir, layerRoot))

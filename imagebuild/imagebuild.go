@@ -90,6 +90,9 @@ func New(c Config) (*Store, error) {
 	return s, s.sweep()
 }
 
+// Arch is Debian's name of the architecture whose layers this store makes.
+func (s *Store) Arch() string { return s.arch }
+
 // For is the same store for layers of another architecture, by Debian's name of
 // it. Recipes that only unpack are built anywhere; for all others this machine
 // must be able to run the architecture's programs.
@@ -177,8 +180,20 @@ func (s *Store) layers(ctx context.Context, chain []recipe.Recipe, progress Prog
 		share := func(step string, fraction float64) {
 			progress(r.Name+" image: "+step, (float64(i)+fraction)/float64(len(chain)))
 		}
-		if _, err := s.read(digest); err != nil {
+		if _, err := s.read(digest); err == nil {
+			if s.arch == debianArch() { // those of others are handed out, not run here
+				err = s.unpack(ctx, digest, share)
+			}
+			if err != nil {
+				return nil, err
+			}
+		} else {
 			lowers := append([]string(nil), dirs...)
+			for _, dir := range lowers {
+				if err := s.unpack(ctx, filepath.Base(filepath.Dir(dir)), share); err != nil {
+					return nil, err
+				}
+			}
 			err := s.builds.do(ctx, digest, share, func(ctx context.Context, progress Progress) error {
 				return s.build(ctx, r, digest, below, suite, lowers, progress)
 			})
@@ -267,6 +282,11 @@ func (s *Store) build(ctx context.Context, r recipe.Recipe, digest, below, suite
 	if err := rootfs.Tools(); err != nil {
 		return err
 	}
+	if !r.Unpack {
+		if err := rootfs.Runs(s.arch); err != nil {
+			return err
+		}
+	}
 	// One build at a time: they share apt's caches, which take one user each.
 	unlock, err := lock(ctx, s.path("lock"), func() { progress("waiting for another image build", 0) })
 	if err != nil {
@@ -292,11 +312,6 @@ func (s *Store) build(ctx context.Context, r recipe.Recipe, digest, below, suite
 	}
 	defer clean()
 	job.Options = host.Options()
-	if !r.Unpack {
-		if err := rootfs.Runs(s.arch); err != nil {
-			return err
-		}
-	}
 	switch {
 	case r.Unpack:
 		job.Sources, job.Recipe.Packages = host.SourcesOf(ctx, suite, r)

@@ -33,13 +33,13 @@ type Layer struct {
 	Dir       string            `json:"-"` // the root file system
 }
 
-func (s *Store) rootDir(digest string) string { return s.path("layers", digest, "rootfs") }
+func (s *Store) rootDir(digest string) string { return s.path("layers", digest, layerRoot) }
 
 // read returns a finished layer. What is in layers/ is finished: it got
 // there by one rename.
 func (s *Store) read(digest string) (Layer, error) {
 	var l Layer
-	b, err := os.ReadFile(s.path("layers", digest, "layer.json"))
+	b, err := os.ReadFile(s.path("layers", digest, layerMeta))
 	if err != nil {
 		return l, err
 	}
@@ -48,6 +48,12 @@ func (s *Store) read(digest string) (Layer, error) {
 	}
 	l.Dir = s.rootDir(digest)
 	return l, nil
+}
+
+// meta is what lies beside the root file system.
+func (l Layer) meta() ([]byte, error) {
+	b, err := json.MarshalIndent(l, "", "  ")
+	return append(b, '\n'), err
 }
 
 // keep moves a built root file system to its place.
@@ -59,12 +65,12 @@ func (s *Store) keep(l *Layer, dir string) error {
 	if l.Bytes, err = diskUse(dir); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(l, "", "  ")
+	b, err := l.meta()
 	if err != nil {
 		return err
 	}
 	parent := filepath.Dir(dir)
-	if err := os.WriteFile(filepath.Join(parent, "layer.json"), append(b, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(parent, layerMeta), b, 0o644); err != nil {
 		return err
 	}
 	if err := os.Chmod(parent, 0o755); err != nil {
@@ -210,6 +216,9 @@ func (s *Store) Remove(unused func(Layer) bool) ([]Layer, error) {
 			return nil, err
 		}
 		if err := os.RemoveAll(trash); err != nil {
+			return nil, err
+		}
+		if err := os.Remove(s.packFile(l.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		s.log.Info("image layer removed", "name", l.Name, "digest", l.Digest[:12])

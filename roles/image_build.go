@@ -144,14 +144,23 @@ func installAppliance(root *tree.Tree, i recipe.Image) error {
 	return appliance.Install(root, appliance.Options{Profile: appliance.Profile(i.Profile)})
 }
 
+// machineOf is the architecture as programs bear it.
+func machineOf(arch string) (elf.Machine, error) {
+	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]
+	if machine == elf.EM_NONE {
+		return machine, &api.Error{Code: api.CodeInvalid, Op: "build image", Object: "for " + api.Shorten(arch), Message: "there is no such architecture", Hint: "amd64 or arm64"}
+	}
+	return machine, nil
+}
+
 // programFor finds the binary that goes into an image.
 func programFor(given, arch string) (string, error) {
 	fail := func(message, hint string, err error) (string, error) {
 		return "", &api.Error{Code: api.CodeInvalid, Op: "build image", Object: "with " + given, Message: message, Hint: hint, Err: err}
 	}
-	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]
-	if machine == elf.EM_NONE {
-		return "", &api.Error{Code: api.CodeInvalid, Op: "build image", Object: "for " + api.Shorten(arch), Message: "there is no such architecture", Hint: "amd64 or arm64"}
+	machine, err := machineOf(arch)
+	if err != nil {
+		return "", err
 	}
 	hint := "give one with --binary; make build-arm64 makes it for arm64"
 	if given == "" {

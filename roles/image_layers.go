@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -16,10 +17,16 @@ import (
 func (p *Program) layersCommand() *cli.Command {
 	return &cli.Command{Name: "layers", Usage: "layers that containers are made of", HideHelpCommand: true, Subcommands: []*cli.Command{
 		p.imageVerb("build", "build the layers of service kinds before they are needed", "[KIND…]",
-			"Builds from Debian's packages, taken from this machine's apt configuration; those of all kinds where none is named.\n\nExample: nutshell image layers build php", nil, p.buildLayers),
+			"Builds from Debian's packages, taken from this machine's apt configuration; those of all kinds where none is named.\n\n"+
+				"Layers for another architecture are for nodes of a cluster. Their packages' scripts run here, by an emulator.\n\n"+
+				"Example: nutshell image layers build php\nExample: nutshell image layers build --arch arm64", archFlag(), p.buildLayers),
 		p.imageVerb("list", "list layers", "", "", nil, p.listLayers),
 		p.imageVerb("clean", "remove layers that nothing is launched with any more", "", "", nil, p.cleanLayers),
 	}}
+}
+
+func archFlag() []cli.Flag {
+	return []cli.Flag{&cli.StringFlag{Name: "arch", Usage: "Debian's name of the architecture: amd64, arm64 (default: this machine's)"}}
 }
 
 func (p *Program) buildLayers(x *cli.Context, s imageStore) error {
@@ -29,18 +36,30 @@ func (p *Program) buildLayers(x *cli.Context, s imageStore) error {
 			names = append(names, k.Name)
 		}
 	}
+	store, prefix := s.Store, ""
+	if arch := x.String("arch"); arch != "" && arch != s.Arch() {
+		if _, err := machineOf(arch); err != nil {
+			return err
+		}
+		store, prefix = s.For(arch), arch+" "
+	}
 	for _, name := range names {
 		k, err := p.Services.Get(name)
 		if err != nil {
 			return err
 		}
-		progress, finish := p.bar(name)
-		layers, err := s.Layers(x.Context, k.Name, k.Packages, progress)
+		began := time.Now()
+		progress, finish := p.bar(prefix + name)
+		layers, err := store.KindLayers(x.Context, k.Name, k.Packages, progress)
 		finish()
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.Stdout, "%s: %d layers\n", name, len(layers))
+		var bytes int64
+		for _, l := range layers {
+			bytes += l.Bytes
+		}
+		fmt.Fprintf(p.Stdout, "%s%s: %d layers, %.1f MB, %.1f s\n", prefix, name, len(layers), float64(bytes)/(1<<20), time.Since(began).Seconds())
 	}
 	return nil
 }
@@ -53,9 +72,9 @@ func (p *Program) listLayers(x *cli.Context, s imageStore) error {
 	if handled, err := p.printData(x.String("output"), layers); handled {
 		return err
 	}
-	fmt.Fprintf(p.Stdout, "%-14s %-10s %10s  %s\n", "layer", "suite", "MB", "built")
+	fmt.Fprintf(p.Stdout, "%-14s %-10s %-8s %10s  %s\n", "layer", "suite", "arch", "MB", "built")
 	for _, l := range layers {
-		fmt.Fprintf(p.Stdout, "%-14s %-10s %10.1f  %s\n", l.Name, l.Suite, float64(l.Bytes)/(1<<20), l.Created.Format("2006-01-02 15:04"))
+		fmt.Fprintf(p.Stdout, "%-14s %-10s %-8s %10.1f  %s\n", l.Name, l.Suite, l.Arch, float64(l.Bytes)/(1<<20), l.Created.Format("2006-01-02 15:04"))
 	}
 	return nil
 }
@@ -66,13 +85,28 @@ func (p *Program) cleanLayers(_ *cli.Context, s imageStore) error {
 	fail := func(err error) error {
 		return &api.Error{Code: api.CodeConflict, Op: "clean", Object: "images", Err: err}
 	}
+	have, err := s.List()
+	if err != nil {
+		return fail(err)
+	}
+	stores := map[string]*imagebuild.Store{s.Arch(): s.Store}
+	for _, l := range have { // of other architectures are those that nodes get
+		if stores[l.Arch] == nil {
+			stores[l.Arch] = s.For(l.Arch)
+		}
+	}
 	wanted := map[string]bool{}
 	want := func(kind string, packages []string) error {
-		digests, err := s.Digests(kind, packages)
-		for _, d := range digests {
-			wanted[d] = true
+		for _, store := range stores {
+			digests, err := store.Digests(kind, packages)
+			if err != nil {
+				return err
+			}
+			for _, d := range digests {
+				wanted[d] = true
+			}
 		}
-		return err
+		return nil
 	}
 	if err := want("manager", nil); err != nil { // as the director asks for it
 		return fail(err)

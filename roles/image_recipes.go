@@ -19,6 +19,7 @@ import (
 func recipeFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "kinds", Usage: "service kinds that are inside, or all, or none, in place of the recipe's"},
+		&cli.StringSliceFlag{Name: "services-arch", Usage: "architectures whose layers of services are inside, in place of the recipe's: amd64, arm64"},
 		&cli.StringSliceFlag{Name: "format", Usage: "formats to make, in place of the recipe's: ova, qcow2, raw, lxc, unified, sdcard"},
 		&cli.IntFlag{Name: "disk-gb", Usage: "size of the root file system, in place of the recipe's"},
 	}
@@ -82,6 +83,9 @@ func (p *Program) settle(x *cli.Context, l *planned) error {
 	if kinds := x.StringSlice("kinds"); len(kinds) > 0 {
 		over.Image.Services = kinds
 	}
+	if arch := x.StringSlice("services-arch"); len(arch) > 0 {
+		over.Image.ServicesArch = arch
+	}
 	for _, f := range x.StringSlice("format") {
 		over.Image.Formats = append(over.Image.Formats, recipe.Format(f))
 	}
@@ -91,6 +95,11 @@ func (p *Program) settle(x *cli.Context, l *planned) error {
 	l.image, l.makes = recipe.Resolve(append(slices.Clone(l.chain), over))
 	if l.image.Profile != "" && !slices.Contains(appliance.Profiles(), appliance.Profile(l.image.Profile)) {
 		return fmt.Errorf("profile: there is no %q; there are %v", l.image.Profile, appliance.Profiles())
+	}
+	for _, arch := range l.image.ServicesArch {
+		if _, err := machineOf(arch); err != nil {
+			return err
+		}
 	}
 	var known []string
 	for _, k := range p.Services.Kinds() {

@@ -82,7 +82,7 @@ func refusal(need int64, machines []candidate) error {
 		case c.Cordoned:
 			why, kind = append(why, name+" is cordoned"), cloud.ErrQuota
 		case c.Alien:
-			why = append(why, "there are no images for "+name+", which is "+c.Arch)
+			why = append(why, "there are no images for "+name+", which is "+c.Arch+" (nutshell image layers build --arch "+c.Arch+" makes them)")
 		default:
 			why, kind = append(why, fmt.Sprintf("%s has %d MiB of %d", name, max(0, c.left())>>20, c.Memory>>20)), cloud.ErrQuota
 		}

@@ -54,6 +54,7 @@ type build struct {
 	root       *tree.Tree
 	layers     []imagebuild.Layer  // of the root file system
 	inside     []imagebuild.Layer  // that containers of the machine are made of
+	packed     []imagebuild.Packed // that nodes of other architectures get
 	unwanted   map[string][]string // by the digest of the layer that must not have it
 	tools      *disk.Tools
 	toolLayers []imagebuild.Layer
@@ -133,7 +134,7 @@ func silent(progress plan.Progress) func(float64) {
 // and say early when nothing can be.
 func (b *build) makeLayers(ctx context.Context, progress plan.Progress) (err error) {
 	wants := 2.0
-	if b.Image.ServicesIn == recipe.InLayers {
+	for range b.servicesArch() {
 		wants += float64(len(b.Kinds))
 	}
 	done := 0.0
@@ -163,22 +164,56 @@ func (b *build) makeLayers(ctx context.Context, progress plan.Progress) (err err
 			b.unwanted[l.Digest] = append(slices.Clone(adding[i].Remove), startedByAgents...)
 		}
 	}
-	if b.Image.ServicesIn != recipe.InLayers {
-		return nil
-	}
-	inside := map[string]imagebuild.Layer{}
-	for _, k := range b.Kinds {
-		layers, err := b.Store.KindLayers(ctx, k.Name, k.Packages, step)
+	for _, arch := range b.servicesArch() {
+		inside, err := b.kindLayers(ctx, arch, func(what string, fraction float64) { step(what, fraction*float64(len(b.Kinds))) })
 		if err != nil {
 			return err
 		}
-		for _, l := range layers {
-			inside[l.Digest] = l
+		done += float64(len(b.Kinds))
+		if arch == b.Arch {
+			b.inside = inside
+			continue
 		}
-		done++
+		for _, l := range inside {
+			p, err := b.Store.Pack(ctx, l.Digest, func(what string, _ float64) { step(what, 0) })
+			if err != nil {
+				return err
+			}
+			b.packed = append(b.packed, p)
+		}
 	}
-	b.inside = slices.SortedFunc(maps.Values(inside), func(x, y imagebuild.Layer) int { return x.Created.Compare(y.Created) })
 	return nil
+}
+
+// servicesArch are the architectures whose layers of services are inside.
+func (b *build) servicesArch() []string {
+	switch {
+	case b.Image.ServicesIn != recipe.InLayers || len(b.Kinds) == 0:
+		return nil
+	case len(b.Image.ServicesArch) == 0:
+		return []string{b.Arch}
+	}
+	return b.Image.ServicesArch
+}
+
+// kindLayers are the layers of all kinds for an architecture, oldest first.
+func (b *build) kindLayers(ctx context.Context, arch string, progress plan.Progress) ([]imagebuild.Layer, error) {
+	found := map[string]imagebuild.Layer{}
+	for n, k := range b.Kinds {
+		layers, err := b.Store.For(arch).KindLayers(ctx, k.Name, k.Packages, func(what string, fraction float64) {
+			progress(arch+" "+what, (float64(n)+fraction)/float64(len(b.Kinds)))
+		})
+		if err != nil && arch != b.Arch {
+			return nil, fmt.Errorf("layers of services for %s: %w", arch, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range layers {
+			found[l.Digest] = l
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(x, y imagebuild.Layer) int { return x.Created.Compare(y.Created) }), nil
 }
 
 // ToolLayers are the layers with the programs that make and check disks. They

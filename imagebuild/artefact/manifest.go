@@ -34,6 +34,7 @@ type File struct {
 type LayerName struct {
 	Name   string `json:"name"`
 	Digest string `json:"digest"`
+	Arch   string `json:"arch,omitempty"`
 }
 
 // Program is the nutshell binary within an image.
@@ -64,6 +65,9 @@ type Manifest struct {
 func (b *build) seal() (Manifest, error) {
 	m := Manifest{Name: b.Name, Title: b.Chain[len(b.Chain)-1].Title, Arch: b.Arch, Suite: b.suite(), Time: b.Time.UTC(), Services: []string{}, Image: b.Image, Recipes: b.Chain,
 		Program: Program{Version: b.Version}, Packages: map[string]string{}, Tools: map[string]string{}, Layers: names(b.layers), Inside: names(b.inside)}
+	for _, p := range b.packed {
+		m.Inside = append(m.Inside, LayerName{p.Name, p.Digest, p.Arch})
+	}
 	for _, k := range b.Kinds {
 		m.Services = append(m.Services, k.Name)
 	}
@@ -117,7 +121,7 @@ func (b *build) seal() (Manifest, error) {
 func names(layers []imagebuild.Layer) []LayerName {
 	list := make([]LayerName, len(layers))
 	for i, l := range layers {
-		list[i] = LayerName{l.Name, l.Digest}
+		list[i] = LayerName{l.Name, l.Digest, l.Arch}
 	}
 	return list
 }

@@ -42,7 +42,16 @@ func (b *build) makeRoot(context.Context, plan.Progress) (err error) {
 			return err
 		}
 	}
-	if len(b.inside) > 0 {
+	for _, p := range b.packed {
+		meta := filepath.Join(filepath.Dir(p.Dir), "layer.json")
+		if err := b.root.WriteFile(path.Join(storeOf, "layers", p.Digest, "layer.json"), meta, 0o644); err != nil {
+			return err
+		}
+		if err := b.root.WriteFile(path.Join(storeOf, "packed", filepath.Base(p.File)), p.File, 0o644); err != nil {
+			return err
+		}
+	}
+	if len(b.inside)+len(b.packed) > 0 {
 		b.root.Write(path.Join(storeOf, "suite"), []byte(b.suite()+"\n"), 0o644)
 	}
 	if b.Time.IsZero() {
@@ -76,6 +85,11 @@ func (b *build) youngest() time.Time {
 	for _, l := range append(append(b.layers[:0:0], b.layers...), b.inside...) {
 		if l.Created.After(at) {
 			at = l.Created
+		}
+	}
+	for _, p := range b.packed {
+		if p.Created.After(at) {
+			at = p.Created
 		}
 	}
 	return at.Truncate(time.Second)

@@ -61,11 +61,15 @@ type Image struct {
 	Profile    string   `yaml:"profile" json:"profile,omitempty"`         // what the machine is for, in words of package appliance
 	Services   Words    `yaml:"services" json:"services,omitempty"`       // names of kinds, or "all", or "none"
 	ServicesIn Place    `yaml:"services_in" json:"services_in,omitempty"` // where their packages are
-	Arch       []string `yaml:"arch" json:"arch,omitempty"`               // Debian's architectures that it can be made for; none: all
-	DiskGB     int      `yaml:"disk_gb" json:"disk_gb,omitempty"`         // of the root file system, 2^30 bytes each
-	CPUs       int      `yaml:"cpus" json:"cpus,omitempty"`               // of the OVA
-	MemoryMB   int      `yaml:"memory_mb" json:"memory_mb,omitempty"`     // of the OVA
-	Networks   []string `yaml:"networks" json:"networks,omitempty"`       // of the OVA, one adapter each: NAT, HostOnly, Bridged
+	// ServicesArch are the architectures whose layers of services are inside, by
+	// Debian's names; none: that of the image. Those of others are for the nodes
+	// of a cluster.
+	ServicesArch Words    `yaml:"services_arch" json:"services_arch,omitempty"`
+	Arch         []string `yaml:"arch" json:"arch,omitempty"`           // Debian's architectures that it can be made for; none: all
+	DiskGB       int      `yaml:"disk_gb" json:"disk_gb,omitempty"`     // of the root file system, 2^30 bytes each
+	CPUs         int      `yaml:"cpus" json:"cpus,omitempty"`           // of the OVA
+	MemoryMB     int      `yaml:"memory_mb" json:"memory_mb,omitempty"` // of the OVA
+	Networks     []string `yaml:"networks" json:"networks,omitempty"`   // of the OVA, one adapter each: NAT, HostOnly, Bridged
 }
 
 // all and none are the words for Services.
@@ -85,9 +89,9 @@ func (i *Image) check() error {
 			return fmt.Errorf("formats: there is no format %q; there are %v", f, Formats())
 		}
 	}
-	for _, s := range append(slices.Clone(i.Services), i.Arch...) {
+	for _, s := range slices.Concat(i.Services, i.ServicesArch, i.Arch) {
 		if !word.MatchString(s) {
-			return fmt.Errorf("services, arch: %q is not a name", s)
+			return fmt.Errorf("services, services_arch, arch: %q is not a name", s)
 		}
 	}
 	if len(i.Services) > 1 && (slices.Contains(i.Services, all) || slices.Contains(i.Services, none)) {
@@ -151,6 +155,9 @@ func (i Image) over(above Image) Image {
 	}
 	if above.Services != nil {
 		i.Services = above.Services
+	}
+	if above.ServicesArch != nil {
+		i.ServicesArch = above.ServicesArch
 	}
 	if above.Arch != nil {
 		i.Arch = above.Arch

@@ -18,7 +18,8 @@ func TestResolveTakesTheHighestWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	i, makes := Resolve(chain)
-	if !makes || i.Profile != "backend" || i.MemoryMB != 2048 || i.CPUs != 2 || i.DiskGB != 20 || !slices.Equal(i.Networks, []string{"NAT", "Bridged"}) || !slices.Equal(i.Formats, []Format{OVA}) {
+	if !makes || i.Profile != "backend" || i.MemoryMB != 2048 || i.CPUs != 2 || i.DiskGB != 20 || !slices.Equal(i.Networks, []string{"NAT", "Bridged"}) || !slices.Equal(i.Formats, []Format{OVA}) ||
+		!slices.Equal(i.ServicesArch, Words{"amd64", "arm64"}) {
 		t.Errorf("got %+v", i)
 	}
 	if _, makes := Resolve(chain[:1]); makes {
@@ -51,6 +52,7 @@ func TestImageRefuses(t *testing.T) {
 		{"format", "image: {formats: [floppy]}", `no format "floppy"`},
 		{"services", "image: {services: [all, php]}", "stand alone"},
 		{"service-name", "image: {services: ['../x']}", "is not a name"},
+		{"service-arch", "image: {services_arch: [ARM]}", "is not a name"},
 		{"place", "image: {services_in: cellar}", "neither root nor layers"},
 		{"disk", "image: {disk_gb: -1}", "disk_gb"},
 		{"memory", "image: {memory_mb: 3}", "memory_mb"},

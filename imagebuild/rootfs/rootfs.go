@@ -165,7 +165,7 @@ func Install(ctx context.Context, j Job, lowers []string, progress Progress) err
 func (j Job) mmdebstrap(variant string) []string {
 	args := []string{"--verbose", "--mode=root", "--variant=" + variant, "--format=directory", "--architectures=" + j.Arch, "--include=" + strings.Join(j.Recipe.Packages, ","),
 		"--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"", "--dpkgopt=force-unsafe-io",
-		"--skip=essential/unlink", "--skip=cleanup/apt/lists",
+		"--skip=essential/unlink", "--skip=cleanup/apt/lists", "--skip=check/qemu", // whether programs run is asked by Runs
 		"--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives && find " + quote(j.Debs) + " -name '*.deb' -exec ln -t \"$1\"/var/cache/apt/archives {} +",
 		"--customize-hook=find \"$1\"/var/cache/apt/archives -name '*.deb' -exec ln -f -t " + quote(j.Debs) + " {} +"}
 	for _, o := range j.Options {

@@ -8,11 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"nutshell/imagebuild/recipe"
-	"nutshell/roles/api"
 )
 
 // Unpack makes a root file system in j.Dir of packages that are unpacked and
@@ -96,25 +94,6 @@ func (j Job) depmod(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Runs says why this machine cannot run programs of an architecture, or nil.
-func Runs(arch string) error {
-	host, machine := runtime.GOARCH, map[string]string{"arm64": "aarch64", "amd64": "x86_64", "armhf": "arm", "riscv64": "riscv64"}[arch]
-	if arch == host || arch == "i386" && host == "amd64" || arch == "armhf" && host == "arm" {
-		return nil
-	}
-	// The flag F is needed: the interpreter is not within the layer.
-	b, err := os.ReadFile("/proc/sys/fs/binfmt_misc/qemu-" + machine)
-	if text := string(b); err == nil && strings.HasPrefix(text, "enabled") {
-		for line := range strings.Lines(text) {
-			if flags, ok := strings.CutPrefix(line, "flags:"); ok && strings.Contains(flags, "F") {
-				return nil
-			}
-		}
-	}
-	return &api.Error{Code: api.CodeUnavailable, Op: "build image", Message: "packages for " + arch + " have scripts that this machine (" + host + ") cannot run",
-		Hint: "apt-get install qemu-user-static binfmt-support, or build the layer on a machine that is " + arch}
 }
 
 // SourcesOf are the lines of sources.list for a recipe that unpacks, and its

@@ -2,8 +2,11 @@ package director
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"slices"
+	"time"
 
 	"nutshell/cloud"
 	"nutshell/roles/api"
@@ -25,16 +28,26 @@ func (d *Director) lay(ctx context.Context, p *place, s *cloud.Spec, kind string
 			return err
 		}
 	}
+	var errs []error
 	for _, arch := range slices.DeleteFunc(slices.Clone(architectures), func(a string) bool { return a == runtime.GOARCH }) {
 		if d.c.ForeignLayers == nil {
 			continue
 		}
-		layers, err := d.c.ForeignLayers(ctx, arch, kind, packages, extra, tell)
-		if err != nil && len(architectures) == 1 {
-			return err
+		get := func(ctx context.Context, tell progress) ([]string, error) {
+			return d.c.ForeignLayers(ctx, arch, kind, packages, extra, tell)
 		}
-		if err != nil { // the machines that are of our kind may do
+		if len(architectures) == 1 {
+			layers, err := get(ctx, tell)
+			if err != nil {
+				return err
+			}
+			s.Foreign = map[string][]string{arch: layers}
+			return nil
+		}
+		layers, err := d.soon(ctx, get)
+		if err != nil { // the machines of other kinds may do
 			d.c.Log.Warn("no images for machines of another architecture, they get no instances", "arch", arch, "kind", kind, "error", err)
+			errs = append(errs, fmt.Errorf("images for %s: %w", arch, err))
 			continue
 		}
 		if s.Foreign == nil {
@@ -42,10 +55,44 @@ func (d *Director) lay(ctx context.Context, p *place, s *cloud.Spec, kind string
 		}
 		s.Foreign[arch] = layers
 	}
-	if !slices.Contains(architectures, runtime.GOARCH) {
+	switch {
+	case slices.Contains(architectures, runtime.GOARCH):
+	case len(s.Foreign) == 0:
+		return errors.Join(errs...)
+	default:
 		return nil
 	}
 	var err error
 	s.Layers, err = d.c.Layers(ctx, kind, packages, extra, tell)
 	return err
+}
+
+// layersSoon is how long a launch waits for layers of one architecture where
+// machines of another could take it.
+const layersSoon = 3 * time.Second
+
+var errLayersLate = errors.New("they are being made; machines of it get instances when that is done")
+
+// soon gets layers that are there, and has others made beside: by an emulator
+// that takes a quarter of an hour, while other machines are ready.
+func (d *Director) soon(ctx context.Context, get func(context.Context, progress) ([]string, error)) ([]string, error) {
+	type result struct {
+		layers []string
+		err    error
+	}
+	done := make(chan result, 1)
+	d.goWork(func(ctx context.Context) { //nolint:contextcheck // it goes on for the next launch
+		layers, err := get(ctx, func(string, float64) {})
+		done <- result{layers, err}
+	})
+	late := time.NewTimer(layersSoon)
+	defer late.Stop()
+	select {
+	case r := <-done:
+		return r.layers, r.err
+	case <-late.C:
+		return nil, errLayersLate
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

@@ -1,0 +1,70 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+
+	"nutshell/cloud"
+)
+
+// mixedCloud is a cloud of machines of several architectures.
+type mixedCloud struct {
+	cloud.Driver
+	has []string
+}
+
+func (mixedCloud) UsesLayers() bool                                  { return true }
+func (m mixedCloud) Architectures(context.Context) ([]string, error) { return m.has, nil }
+
+// In a cluster of several architectures one without layers keeps nobody from
+// starting on the others; alone it says why.
+func TestLayersForEachArchitecture(t *testing.T) {
+	own, noEmulator := runtime.GOARCH, errors.New("this machine cannot run them")
+	for _, c := range []struct {
+		name        string
+		has         []string
+		foreign     func(ctx context.Context, arch string) error
+		want        bool // layers of this machine's architecture
+		wantForeign int
+		says        string
+	}{
+		{"own-only", []string{own}, nil, true, 0, ""},
+		{"other-only", []string{"riscv64"}, func(context.Context, string) error { return nil }, false, 1, ""},
+		{"both", []string{own, "riscv64"}, func(context.Context, string) error { return nil }, true, 1, ""},
+		{"other-cannot-be-made", []string{"riscv64"}, func(context.Context, string) error { return noEmulator }, false, 0, "cannot run them"},
+		{"ours-take-it", []string{own, "riscv64"}, func(context.Context, string) error { return noEmulator }, true, 0, ""},
+		{"two-others-cannot", []string{"mips", "riscv64"}, func(context.Context, string) error { return noEmulator }, false, 0, "images for mips"},
+		{"one-of-two-others", []string{"mips", "riscv64"}, func(_ context.Context, arch string) error {
+			if arch == "mips" {
+				return noEmulator
+			}
+			return nil
+		}, false, 1, ""},
+		{"ours-need-not-wait", []string{own, "riscv64"}, func(ctx context.Context, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, true, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			d := &Director{ctx: ctx, c: Config{Log: slog.New(slog.DiscardHandler),
+				Layers: func(context.Context, string, []string, []string, func(string, float64)) ([]string, error) {
+					return []string{"/layers/own"}, nil
+				},
+				ForeignLayers: func(ctx context.Context, arch, _ string, _, _ []string, _ func(string, float64)) ([]string, error) {
+					return []string{"/layers/" + arch}, c.foreign(ctx, arch)
+				}}}
+			var s cloud.Spec
+			err := d.lay(t.Context(), &place{driver: mixedCloud{has: c.has}}, &s, "php", nil, nil, func(string, float64) {})
+			cancel()
+			d.work.Wait()
+			if (len(s.Layers) > 0) != c.want || len(s.Foreign) != c.wantForeign || (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %+v, %v", s, err)
+			}
+		})
+	}
+}
