@@ -34,7 +34,7 @@ fi
 
 inside() {
 	chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
-		DEBCONF_NONINTERACTIVE_SEEN=true APT_CONFIG=/tmp/apt.conf http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" "$@"
+		DEBCONF_NONINTERACTIVE_SEEN=true APT_CONFIG=/tmp/apt.conf http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" ${QEMU_CPU:+QEMU_CPU="$QEMU_CPU"} "$@"
 }
 apt() {
 	inside apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Options::=--force-unsafe-io -o DPkg::Options::=--force-confnew "$@"

@@ -113,7 +113,7 @@ func Bootstrap(ctx context.Context, j Job, progress Progress) error {
 	// The process namespace ends whatever a maintainer script leaves running,
 	// the mount namespace drops all mounts, also when we are killed.
 	args = append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", program}, args...)
-	if err := run(ctx, j.Log, watch, nil, "unshare", args...); err != nil {
+	if err := j.run(ctx, watch, nil, args); err != nil {
 		return j.failed(ctx, err)
 	}
 	progress("tidying up", 0.98)
@@ -155,7 +155,7 @@ func Install(ctx context.Context, j Job, lowers []string, progress Progress) err
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--", "sh", "-c", string(script), "install",
 		strings.Join(order, ":"), j.Dir, filepath.Join(j.Work, "work"), filepath.Join(j.Work, "root"), j.Debs, j.Lists, j.Work}
 	status := &aptStatus{report: progress}
-	if err := run(ctx, j.Log, nil, status, "unshare", append(args, j.Recipe.Packages...)...); err != nil {
+	if err := j.run(ctx, nil, status, append(args, j.Recipe.Packages...)); err != nil {
 		return j.failed(ctx, err)
 	}
 	progress("tidying up", 0.98)
