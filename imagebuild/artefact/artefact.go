@@ -203,8 +203,10 @@ func (b *build) kindLayers(ctx context.Context, arch string, progress plan.Progr
 		layers, err := b.Store.For(arch).KindLayers(ctx, k.Name, k.Packages, func(what string, fraction float64) {
 			progress(arch+" "+what, (float64(n)+fraction)/float64(len(b.Kinds)))
 		})
-		if err != nil && arch != b.Arch {
-			return nil, fmt.Errorf("layers of services for %s: %w", arch, err)
+		if err != nil && arch != b.Arch && ctx.Err() == nil {
+			e := *api.AsError(err)
+			e.Hint += "; or leave the layers for " + arch + " out: --services-arch " + b.Arch
+			return nil, &e
 		}
 		if err != nil {
 			return nil, err
