@@ -19,10 +19,11 @@ import (
 type watcher interface{ line(string) }
 
 // maxSilence is how long a program may say nothing. A mirror that stops is given
-// up by apt long before; this is for what apt does not watch.
-const maxSilence = 15 * time.Minute
+// up by apt long before; this is for what apt does not watch, which takes long
+// where a script for another processor is emulated on a busy machine.
+const maxSilence = time.Hour
 
-var errSilent = errors.New("nothing was heard for a quarter of an hour")
+var errSilent = errors.New("nothing was heard for an hour")
 
 // run runs a program to its end. What it prints goes to log and, line by
 // line, to text; what it writes to file descriptor 3 goes to status. When ctx
