@@ -188,5 +188,9 @@ func diskUse(dir string) string {
 		return err.Error()
 	}
 	gb := func(blocks uint64) float64 { return float64(blocks) * float64(s.Bsize) / (1 << 30) }
-	return fmt.Sprintf("%.1f of %.1f GB used", gb(s.Blocks-s.Bfree), gb(s.Blocks))
+	text := fmt.Sprintf("%.1f of %.1f GB used", gb(s.Blocks-s.Bfree), gb(s.Blocks))
+	if s.Bavail < s.Blocks/20 {
+		text += "   ALMOST FULL: remove something (5)"
+	}
+	return text
 }
