@@ -19,7 +19,7 @@ func TestResolveTakesTheHighestWord(t *testing.T) {
 	}
 	i, makes := Resolve(chain)
 	if !makes || i.Profile != "backend" || i.MemoryMB != 2048 || i.CPUs != 2 || i.DiskGB != 20 || !slices.Equal(i.Networks, []string{"NAT", "Bridged"}) || !slices.Equal(i.Formats, []Format{OVA}) ||
-		!slices.Equal(i.ServicesArch, Words{"amd64", "arm64"}) {
+		!slices.Equal(i.ServicesArch, Words{"arm64"}) {
 		t.Errorf("got %+v", i)
 	}
 	if _, makes := Resolve(chain[:1]); makes {
