@@ -17,6 +17,10 @@ import (
 // cardVariable names the card, packed with zstd or not, that TestCard starts.
 const cardVariable = "NUTSHELL_CARD"
 
+// cardLayers names a store with the layers of PHP for arm64 (the folder images
+// of a data directory): with it the card hosts a page, too.
+const cardLayers = "NUTSHELL_CARD_LAYERS"
+
 // writeTime is how long a card collects what is written to it, and some more:
 // what is younger is lost when the power goes.
 const writeTime = 70 * time.Second
@@ -55,6 +59,9 @@ func TestCard(t *testing.T) {
 	if shown := h.run(t, "node", "show", id[1]); !regexp.MustCompile(`172\.16\.0\.(1[1-9]|2\d|3[01])\b`).MatchString(shown) {
 		t.Errorf("the node has no address of the plan:\n%s", shown)
 	}
+	if layers := os.Getenv(cardLayers); layers != "" {
+		h.hosts(t)
+	}
 	time.Sleep(writeTime)
 	first.stop()
 
@@ -64,6 +71,29 @@ func TestCard(t *testing.T) {
 		t.Error("the second start grew the card or asked to join again")
 	}
 	h.ready(t, id[1])
+}
+
+// hosts puts a PHP site on the card and looks at its page.
+func (h *hall) hosts(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(h.dir+"/index.php", []byte(`<?php echo 'by ', php_uname('m');`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("tar", "czf", h.dir+"/one.tar.gz", "-C", h.dir, "index.php").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	for _, line := range []string{"application create shop", "application start shop", "service add php shop", "php upload-code shop php " + h.dir + "/one.tar.gz --activate", "php start shop php"} {
+		t.Log(line, h.run(t, strings.Fields(line)...))
+	}
+	found := regexp.MustCompile(`"urls": \[\s*"([^"]+)"`).FindStringSubmatch(h.run(t, "service", "list", "--application", "shop", "-o", "json"))
+	if found == nil {
+		t.Fatal("the service has no address")
+	}
+	t.Log(found[1])
+	until(t, bootTime, "the page", func() bool {
+		page, _ := h.in("curl", "-sSk", "-m", "20", "--noproxy", "*", found[1]).Output()
+		return strings.Contains(string(page), "by aarch64")
+	})
 }
 
 // openHall starts a director in a network of its own.
@@ -93,6 +123,11 @@ func openHall(t *testing.T) *hall {
 	// Other accounts pass through what t.TempDir made for us alone: the director wants that of its directory.
 	if err := os.Chmod(filepath.Dir(h.dir), 0o711); err != nil { //nolint:gosec // nothing can be listed
 		t.Fatal(err)
+	}
+	if layers := os.Getenv(cardLayers); layers != "" {
+		if out, err := exec.Command("sh", "-c", `mkdir -p "$2" && cp -a "$1" "$2/images"`, "sh", layers, h.dir+"/director").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	settings := "data_dir: " + h.dir + "/director\nlisten: 0.0.0.0:443\ngit: {listen: none}\ndefault_cloud: cluster\nclouds:\n  - {name: cluster, driver: nodes}\n"
 	if err := os.WriteFile(h.dir+"/nutshell.yaml", []byte(settings), 0o600); err != nil {
