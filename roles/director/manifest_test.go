@@ -113,9 +113,10 @@ Services:
 	if !slices.Equal(names, []string{"a.txt", "extra.txt", "index.html"}) || files[2].Bytes != int64(len("replaced")) {
 		t.Errorf("files: %v", files)
 	}
-	if _, err := os.Stat(filepath.Join(h.dir, "manifests", o.ID)); !os.IsNotExist(err) {
-		t.Errorf("the manifest's files are still there: %v", err)
-	}
+	h.eventually("the manifest's files go", func() bool { // after the operation is seen as done
+		_, err := os.Stat(filepath.Join(h.dir, "manifests", o.ID))
+		return os.IsNotExist(err)
+	})
 
 	resp := ann.raw("GET", "/applications/pair/manifest?format=json", nil, nil)
 	plain, _ := io.ReadAll(resp.Body)

@@ -99,16 +99,18 @@ func (m *manager) Act(ctx context.Context, action string, _ map[string]string) (
 type agent struct {
 	log *slog.Logger
 	mu  sync.Mutex // calls come while a configuration is applied
-	now settings
+	now *settings  // nil until told
 }
 
 // Apply takes the settings; there is no daemon to run.
 func (a *agent) Apply(_ context.Context, c api.AgentConfig) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := json.Unmarshal(c.Config, &a.now); err != nil {
+	var told settings
+	if err := json.Unmarshal(c.Config, &told); err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
+	a.now = &told
 	a.log.Info("greeting set", "greeting", a.now.Greeting)
 	return nil
 }
@@ -127,6 +129,9 @@ func (a *agent) Call(_ context.Context, method string, _ json.RawMessage) (any, 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.now == nil {
+		return nil, &api.Error{Code: api.CodeUnavailable, Object: "greeting", Message: "this instance has not been told yet what to answer", Hint: "try again in a moment"}
+	}
 	return a.now.Greeting, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"nutshell/roles/api"
 	"nutshell/services/helloworld"
@@ -15,7 +16,11 @@ func TestHelloworld(t *testing.T) {
 		Counts: []map[string]int{{"helloworld": 3}, {"helloworld": 1}, {"helloworld": 2}},
 		Probe: func(ctx context.Context, w *servicetest.World) error {
 			var greeting string
-			err := w.Call(ctx, "i1", "get_helloworld", nil, &greeting) // the oldest stays
+			err := w.Call(ctx, "i1", "get_helloworld", nil, &greeting)       // the oldest stays
+			for api.CodeOf(err) == api.CodeUnavailable && ctx.Err() == nil { // its agent was just started
+				time.Sleep(time.Millisecond)
+				err = w.Call(ctx, "i1", "get_helloworld", nil, &greeting)
+			}
 			if err == nil && greeting != "hello world" {
 				err = fmt.Errorf("got %q", greeting)
 			}
