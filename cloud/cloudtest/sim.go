@@ -17,6 +17,8 @@ import (
 type Sim struct {
 	Quota   int           // most instances that may exist; 0: no limit
 	Latency time.Duration // of each Launch and Terminate
+	// Gate keeps each Launch and Terminate that begins until it is closed; nil: none.
+	Gate <-chan struct{}
 	// FailNext is how many instances of the next Launches fail.
 	FailNext int
 	// Broken makes every order fail with it, as a cloud that is down.
@@ -218,10 +220,17 @@ func (s *Sim) Kill(name string) {
 
 func (s *Sim) delay(ctx context.Context) error {
 	s.mu.Lock()
-	broken, latency := s.Broken, s.Latency
+	broken, latency, gate := s.Broken, s.Latency, s.Gate
 	s.mu.Unlock()
 	if broken != nil {
 		return broken
+	}
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	select {
 	case <-time.After(latency):

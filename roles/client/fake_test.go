@@ -46,14 +46,14 @@ type fake struct {
 	tokens   map[string]api.Token // by secret
 	keys     []api.Key
 	nextKey  int
-	asked    []string      // what was to be changed
-	hold     chan struct{} // operations end when it is closed; nil: at once
-	fail     *api.Error    // what the next operation ends with
-	down     bool          // every connection is cut
-	asking   func()        // called when a change is asked for
-	waits    int           // long polls begun
-	sent     []byte        // the last manifest
-	breakOff bool          // downloads of manifests end in the middle
+	asked    []string            // what was to be changed
+	hold     chan struct{}       // operations end when it is closed; nil: at once
+	fail     *api.Error          // what the next operation ends with
+	down     bool                // every connection is cut
+	asking   func(*http.Request) // called when a change is asked for
+	waits    int                 // long polls begun
+	sent     []byte              // the last manifest
+	breakOff bool                // downloads of manifests end in the middle
 	headers  []http.Header
 }
 
@@ -123,7 +123,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		f.asked = append(f.asked, r.Method+" "+shown)
 		if f.asking != nil {
-			f.asking()
+			f.asking(r)
 		}
 	}
 	status, out, err := f.answer(w, r, strings.Split(strings.Trim(path, "/"), "/"), body)

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"crypto/rand"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,7 +82,7 @@ func TestUploadThatIsRefusedIsNotTriedAgain(t *testing.T) {
 	w := newWorld(t)
 	w.php()
 	w.big("site.tar.gz")
-	w.asking = func() {
+	w.asking = func(*http.Request) {
 		for _, u := range w.uploads {
 			u.ask.SHA256 = "other"
 		}

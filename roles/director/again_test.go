@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"nutshell/cloud/cloudtest"
 	"nutshell/roles/api"
@@ -20,15 +19,6 @@ func (h *house) stopUp() {
 		h.t.Fatal(err)
 	}
 	h.stopDirector()
-}
-
-// startAgain is start, and managers learn of the new port.
-func (h *house) startAgain() {
-	h.t.Helper()
-	h.start()
-	h.mu.Lock()
-	h.url = "https://" + h.d.address[0]
-	h.mu.Unlock()
 }
 
 func (h *house) names() []string {
@@ -51,8 +41,9 @@ func TestEndedWhileLaunched(t *testing.T) {
 	h.admin.running("shop")
 	old := h.admin.service("/applications/shop/services/test").Instances[0].ID
 	h.stopUp()
-	h.sim.Set(func(s *cloudtest.Sim) { s.Latency = time.Second })
-	h.startAgain()
+	gate := make(chan struct{})
+	h.sim.Set(func(s *cloudtest.Sim) { s.Gate = gate })
+	h.start()
 	var row store.Instance
 	h.eventually("the instance is shown as booting to a manager", func() bool {
 		d, err := h.d.desiredOf(t.Context(), 1)
@@ -68,8 +59,10 @@ func TestEndedWhileLaunched(t *testing.T) {
 	if list, err := h.sim.List(t.Context()); err != nil || len(list) != 2 || list[0].Running || list[1].Running {
 		t.Fatalf("it is booting only once it was launched: %v %v", list, err)
 	}
-	h.sim.Set(func(s *cloudtest.Sim) { s.Latency = 0 }) // ending overtakes the launch
-	if err := h.d.terminate(t.Context(), []store.Instance{row}); err != nil {
+	h.sim.Set(func(s *cloudtest.Sim) { s.Gate = nil }) // ending overtakes the launch
+	err := h.d.terminate(t.Context(), []store.Instance{row})
+	close(gate)
+	if err != nil {
 		t.Fatal(err)
 	}
 	h.eventually("another one has taken its place", func() bool {

@@ -290,14 +290,10 @@ func TestDirectorDiesWhileItBacksUp(t *testing.T) {
 				t.Errorf("half a backup is %s", b.State)
 			}
 		}
-		h.mu.Lock()
 		h.stopDirector()
-		h.mu.Unlock()
 		v.set(func() { delete(v.hold, name) })
 		close(hold)
-		h.mu.Lock()
 		h.start()
-		h.mu.Unlock()
 		if got := h.admin.wait(o.ID); got.State != api.OperationDone {
 			t.Fatalf("%s after the director's death: %s %v", name, got.State, got.Error)
 		}

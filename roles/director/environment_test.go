@@ -34,6 +34,9 @@ func (h *house) wanted() api.DesiredService {
 func (h *house) nowhere(secret string) {
 	h.t.Helper()
 	err := filepath.WalkDir(h.dir, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it went meanwhile
+		}
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}

@@ -109,9 +109,12 @@ func (h *house) start() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.d, h.stop, h.served = d, stop, make(chan error, 1)
-	h.url = "https://" + l.Addresses()[0]
-	go func() { h.served <- l.Serve(ctx) }()
+	h.stop, h.served = stop, make(chan error, 1)
+	h.mu.Lock() // managers look where it is: it has another port each time
+	h.d, h.url = d, "https://"+l.Addresses()[0]
+	h.mu.Unlock()
+	served := h.served
+	go func() { served <- l.Serve(ctx) }()
 	h.admin = h.fromClientFile()
 }
 
@@ -124,7 +127,9 @@ func (h *house) stopDirector() {
 	if err := h.d.Close(); err != nil {
 		h.t.Error(err)
 	}
+	h.mu.Lock()
 	h.d = nil
+	h.mu.Unlock()
 }
 
 // fromClientFile signs in as the command line on the same machine does.
@@ -166,7 +171,7 @@ func (h *house) eventually(what string, ok func() bool) {
 			return
 		}
 	}
-	h.t.Fatalf("%s did not come about in 20 s", what)
+	h.t.Fatalf("%s did not come about in a minute", what)
 }
 
 type client struct {
@@ -261,7 +266,10 @@ func (c client) finish(method, path string, in any) api.Operation {
 func (c client) wait(id string) api.Operation {
 	c.h.t.Helper()
 	var o api.Operation
-	c.must("GET", "/operations/"+id+"?wait=30s", nil, &o, 200)
+	for end := time.Now().Add(2 * time.Minute); !o.State.Final() && time.Now().Before(end); {
+		o = api.Operation{}
+		c.must("GET", "/operations/"+id+"?wait=30s", nil, &o, 200)
+	}
 	if !o.State.Final() {
 		c.h.t.Fatalf("operation %s (%s) has not ended: %+v", o.ID, o.Title, o)
 	}
@@ -408,7 +416,7 @@ func (m *fakeManager) run(ctx context.Context, told cloudcontext.Context) error 
 	if m.h.answer != nil {
 		m.h.answer(mux)
 	}
-	s := &http.Server{Handler: mux, TLSConfig: pki.ServerTLS(creds, pki.Director), ReadHeaderTimeout: time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	s := &http.Server{Handler: mux, TLSConfig: pki.ServerTLS(creds, pki.Director), ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.ServeTLS(l, "", "") }()
 	defer s.Close()
 	after := int64(-1)

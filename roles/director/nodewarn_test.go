@@ -103,13 +103,13 @@ func TestNodeThatTellsTooOften(t *testing.T) {
 	a.joined("shelf-a")
 	b.joined("shelf-b")
 	refused := 0
-	for range 80 {
+	for n := 0; refused < 10 && n < 1000; n++ { // one more is free each second, however slow this machine is
 		if _, err := a.beat(); api.CodeOf(err) == api.CodeTooMany {
 			refused++
 		}
 	}
 	if refused < 10 {
-		t.Errorf("%d of 80 heartbeats at once refused", refused)
+		t.Errorf("%d of 1000 heartbeats at once refused", refused)
 	}
 	if _, err := b.beat(); err != nil {
 		t.Errorf("the other node is told %v", err)

@@ -76,7 +76,7 @@ func (h *house) serveOne(i api.Instance) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, i.ID) })}
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, i.ID) })}
 	go func() { _ = s.Serve(l) }()
 	h.t.Cleanup(func() { _ = s.Close() })
 	err = h.d.write(h.t.Context(), func(ctx context.Context, t *store.Tx) error {

@@ -92,7 +92,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second, TLSConfig: a.ServerTLS(func() []string { return []string{"127.0.0.1"} }), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute, TLSConfig: a.ServerTLS(func() []string { return []string{"127.0.0.1"} }), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = server.ServeTLS(l, "", "") }()
 	t.Cleanup(func() {
 		w.mu.Lock()
@@ -218,7 +218,7 @@ func (w *world) boot(i api.Instance) {
 	if w.streams != nil {
 		w.streams(mux)
 	}
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second, TLSConfig: pki.ServerTLS(creds, pki.ManagerOf(7)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute, TLSConfig: pki.ServerTLS(creds, pki.ManagerOf(7)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.ServeTLS(l, "", "") }()
 	go func() { <-ctx.Done(); _ = s.Close() }()
 }

@@ -162,7 +162,7 @@ func proxyAt(t *testing.T, address string, h http.Handler) (string, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.Serve(l) }()
 	stop := func() { _ = s.Close() }
 	t.Cleanup(stop)

@@ -94,15 +94,15 @@ func ask(s http.Handler, method, path, body string, header ...string) *httptest.
 }
 
 func TestTableIsRefused(t *testing.T) {
-	ok := On("POST", "/things", "thing.create", User, time.Second, "make", echoThing)
+	ok := On("POST", "/things", "thing.create", User, time.Minute, "make", echoThing)
 	for name, r := range map[string]Route{
-		"nobody-needs-it": On("POST", "/x", "x", "", time.Second, "x", echoThing),
-		"unknown-needs":   On("POST", "/x", "x", "anybody", time.Second, "x", echoThing),
+		"nobody-needs-it": On("POST", "/x", "x", "", time.Minute, "x", echoThing),
+		"unknown-needs":   On("POST", "/x", "x", "anybody", time.Minute, "x", echoThing),
 		"no-limit":        On("POST", "/x", "x", User, 0, "x", echoThing),
-		"no-id":           On("POST", "/x", "", User, time.Second, "x", echoThing),
-		"no-summary":      On("POST", "/x", "x", User, time.Second, "", echoThing),
-		"same-path":       On("POST", "/things", "x", User, time.Second, "x", echoThing),
-		"same-id":         On("POST", "/x", "thing.create", User, time.Second, "x", echoThing),
+		"no-id":           On("POST", "/x", "", User, time.Minute, "x", echoThing),
+		"no-summary":      On("POST", "/x", "x", User, time.Minute, "", echoThing),
+		"same-path":       On("POST", "/things", "x", User, time.Minute, "x", echoThing),
+		"same-id":         On("POST", "/x", "thing.create", User, time.Minute, "x", echoThing),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := CheckRoutes([]Route{ok, r}); err == nil {
@@ -114,21 +114,21 @@ func TestTableIsRefused(t *testing.T) {
 
 func TestRequests(t *testing.T) {
 	s, _ := server(t,
-		On("POST", "/things", "thing.create", User, time.Second, "make", echoThing).Status(http.StatusCreated),
-		On("GET", "/things", "thing.list", User, time.Second, "list", func(context.Context, *struct {
+		On("POST", "/things", "thing.create", User, time.Minute, "make", echoThing).Status(http.StatusCreated),
+		On("GET", "/things", "thing.list", User, time.Minute, "list", func(context.Context, *struct {
 			Limit int `query:"limit" minimum:"1"`
 		}) ([]thing, error) {
 			return []thing{}, nil
 		}),
-		On("DELETE", "/things", "thing.delete", Admin, time.Second, "clear", func(context.Context, *struct{}) (None, error) { return None{}, nil }),
-		On("GET", "/panic", "panic", Public, time.Second, "panics", func(context.Context, *struct{}) (thing, error) { panic("boom") }),
-		On("GET", "/bug", "bug", Public, time.Second, "a bug", func(context.Context, *struct{}) (thing, error) { return thing{}, errors.New("password is hunter2") }),
+		On("DELETE", "/things", "thing.delete", Admin, time.Minute, "clear", func(context.Context, *struct{}) (None, error) { return None{}, nil }),
+		On("GET", "/panic", "panic", Public, time.Minute, "panics", func(context.Context, *struct{}) (thing, error) { panic("boom") }),
+		On("GET", "/bug", "bug", Public, time.Minute, "a bug", func(context.Context, *struct{}) (thing, error) { return thing{}, errors.New("password is hunter2") }),
 		On("GET", "/slow", "slow", Public, 10*time.Millisecond, "too slow", func(ctx context.Context, _ *struct{}) (thing, error) {
 			<-ctx.Done()
 			return thing{}, ctx.Err()
 		}),
-		On("GET", "/agent", "agent", Agent, time.Second, "for agents", func(context.Context, *struct{}) (thing, error) { return thing{Name: "a"}, nil }),
-		On("GET", "/manager", "manager", Manager, time.Second, "for managers", func(context.Context, *struct{}) (thing, error) { return thing{}, nil }),
+		On("GET", "/agent", "agent", Agent, time.Minute, "for agents", func(context.Context, *struct{}) (thing, error) { return thing{Name: "a"}, nil }),
+		On("GET", "/manager", "manager", Manager, time.Minute, "for managers", func(context.Context, *struct{}) (thing, error) { return thing{}, nil }),
 	)
 	root, cookie := []string{"Authorization", "Bearer root"}, []string{"Cookie", SessionCookie + "=ann's"}
 	for _, try := range []struct {
@@ -190,9 +190,9 @@ func TestRequests(t *testing.T) {
 
 func TestAudit(t *testing.T) {
 	s, d := server(t,
-		On("POST", "/things", "thing.create", User, time.Second, "make", echoThing),
-		On("POST", "/beat", "beat", User, time.Second, "heartbeat", echoThing).Quiet(),
-		On("GET", "/things", "thing.list", User, time.Second, "list", func(context.Context, *struct{}) ([]thing, error) { return []thing{}, nil }))
+		On("POST", "/things", "thing.create", User, time.Minute, "make", echoThing),
+		On("POST", "/beat", "beat", User, time.Minute, "heartbeat", echoThing).Quiet(),
+		On("GET", "/things", "thing.list", User, time.Minute, "list", func(context.Context, *struct{}) ([]thing, error) { return []thing{}, nil }))
 	ask(s, "POST", Prefix+"/things", `{"name":"x"}`, "Authorization", "Bearer root")
 	ask(s, "POST", Prefix+"/things", `{"name":"x"}`)
 	ask(s, "POST", Prefix+"/beat", `{"name":"x"}`, "Authorization", "Bearer root")
@@ -240,7 +240,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestDocument(t *testing.T) {
-	s, _ := server(t, On("POST", "/things/{id}", "thing.create", User, time.Second, "make a thing", func(_ context.Context, in *struct {
+	s, _ := server(t, On("POST", "/things/{id}", "thing.create", User, time.Minute, "make a thing", func(_ context.Context, in *struct {
 		ID   string `path:"id"`
 		Body thing
 	}) (thing, error) {
@@ -268,7 +268,7 @@ func TestEventsResumeAndStayAlive(t *testing.T) {
 	var mu sync.Mutex
 	changed := make(chan struct{})
 	list := []api.Event{{ID: 4, Type: "service", Data: json.RawMessage(`{}`)}, {ID: 5, Type: "operation", Data: json.RawMessage(`{"x":1}`)}}
-	s, _ := server(t, On("GET", "/events", "events", Public, 5*time.Second, "events", func(context.Context, *struct{}) (*Events, error) {
+	s, _ := server(t, On("GET", "/events", "events", Public, time.Minute, "events", func(context.Context, *struct{}) (*Events, error) {
 		return &Events{After: 4, Changed: func() <-chan struct{} {
 			mu.Lock()
 			defer mu.Unlock()
@@ -322,10 +322,10 @@ func TestEventsResumeAndStayAlive(t *testing.T) {
 func TestStreams(t *testing.T) {
 	read, write := io.Pipe()
 	s, _ := server(t,
-		On("GET", "/log", "log", Public, 5*time.Second, "a log", func(context.Context, *struct{}) (*Stream, error) {
+		On("GET", "/log", "log", Public, time.Minute, "a log", func(context.Context, *struct{}) (*Stream, error) {
 			return &Stream{Type: "text/plain", Read: read}, nil
 		}),
-		On("POST", "/upload", "upload", Public, 5*time.Second, "bytes", func(ctx context.Context, _ *struct{}) (thing, error) {
+		On("POST", "/upload", "upload", Public, time.Minute, "bytes", func(ctx context.Context, _ *struct{}) (thing, error) {
 			n, err := io.Copy(io.Discard, Body(ctx))
 			return thing{Count: int(n)}, err
 		}).Raw())

@@ -17,7 +17,7 @@ import (
 
 func TestErrorCrossesTheWire(t *testing.T) {
 	want := &api.Error{Code: api.CodeConflict, Op: "scale", Object: "service shop/php", Message: "busy", Hint: "wait", Related: "op1"}
-	s := httptest.NewServer(Handle(time.Second, func(context.Context, *http.Request, struct{}) (int, error) { return 0, want }))
+	s := httptest.NewServer(Handle(time.Minute, func(context.Context, *http.Request, struct{}) (int, error) { return 0, want }))
 	defer s.Close()
 	err := (&Client{Base: s.URL, HTTP: s.Client()}).Do(t.Context(), "POST", "/", nil, nil)
 	if got := api.AsError(err); got.Code != want.Code || got.Related != "op1" || got.Error() != want.Error() {
@@ -26,7 +26,7 @@ func TestErrorCrossesTheWire(t *testing.T) {
 }
 
 func TestUnknownFieldsAreRefused(t *testing.T) {
-	s := httptest.NewServer(Handle(time.Second, func(_ context.Context, _ *http.Request, in struct{ A int }) (int, error) { return in.A, nil }))
+	s := httptest.NewServer(Handle(time.Minute, func(_ context.Context, _ *http.Request, in struct{ A int }) (int, error) { return in.A, nil }))
 	defer s.Close()
 	c := &Client{Base: s.URL, HTTP: s.Client()}
 	if err := c.Do(t.Context(), "POST", "/", map[string]int{"B": 1}, nil); api.CodeOf(err) != api.CodeInvalid {
@@ -80,7 +80,7 @@ func TestServeLogFollowsAcrossTruncation(t *testing.T) {
 	write("first line of the log\n")
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { ServeLog(w, r, path) }))
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	resp, err := (&Client{Base: s.URL, HTTP: s.Client()}).Stream(ctx, "GET", "/?follow=true", nil)
 	if err != nil {
