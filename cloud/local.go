@@ -136,18 +136,25 @@ func SaveState(path string, v any) error { return save(path, v, true) }
 // process ids. It does not wait for the disk.
 func SaveRuntime(path string, v any) error { return save(path, v, false) }
 
+// SaveFile is SaveState for content that is no JSON of ours.
+func SaveFile(path string, content []byte) error { return replace(path, content, true) }
+
 func save(path string, v any, sync bool) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
+	return replace(path, append(b, '\n'), sync)
+}
+
+func replace(path string, b []byte, sync bool) error {
 	// Always the same name: what a killed writer leaves, the next one replaces.
 	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone already after the rename
-	_, err = f.Write(append(b, '\n'))
+	_, err = f.Write(b)
 	if err == nil && sync {
 		err = f.Sync()
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nutshell/cloud"
 	cloudcontext "nutshell/cloud/context"
 )
 
@@ -47,7 +48,7 @@ func findContext(ctx context.Context, dir string, log *slog.Logger) (string, err
 	if err != nil {
 		return "", err
 	}
-	return kept, os.WriteFile(kept, b, 0o600)
+	return kept, cloud.SaveFile(kept, b)
 }
 
 // cloudFinder looks on this machine's disks, and asks the metadata service.

@@ -115,7 +115,7 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 		return record{}, err
 	}
 	err = errors.Join(
-		os.WriteFile(filepath.Join(fresh, "context.json"), s.Context, 0o600),
+		cloud.SaveFile(filepath.Join(fresh, "context.json"), s.Context),
 		cloud.SaveRuntime(filepath.Join(fresh, "process.json"), processes{}),
 		cloud.SaveState(filepath.Join(fresh, "instance.json"), r),
 	)
@@ -137,7 +137,7 @@ func (d *driver) renew(r *record, s cloud.Spec) error {
 	}
 	defer release()
 	if len(s.Context) > 0 {
-		if err := os.WriteFile(filepath.Join(d.dir(s.Name), "context.json"), s.Context, 0o600); err != nil {
+		if err := cloud.SaveFile(filepath.Join(d.dir(s.Name), "context.json"), s.Context); err != nil {
 			return err
 		}
 	}
@@ -262,8 +262,11 @@ func identify(pid int) (processes, error) {
 func (d *driver) running(ctx context.Context, r record) (processes, error) {
 	var p processes
 	err := cloud.LoadState(d.processFile(r.Name), &p)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return p, err
+	if err == nil {
+		return p, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) { // as a loss of power leaves it: liblxc knows, too
+		d.log.Warn("process file not readable", "instance", r.Name, "error", err)
 	}
 	if _, err := os.Stat(filepath.Join(d.dir(r.Name), "config")); err != nil {
 		return processes{}, nil // no start has begun

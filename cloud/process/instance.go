@@ -92,7 +92,7 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 		}
 	}
 	err = errors.Join(
-		os.WriteFile(filepath.Join(fresh, "etc", "nutshell", "context.json"), s.Context, 0o600),
+		cloud.SaveFile(filepath.Join(fresh, "etc", "nutshell", "context.json"), s.Context),
 		cloud.SaveRuntime(filepath.Join(fresh, "process.json"), cloud.Process{}),
 		cloud.SaveState(filepath.Join(fresh, "instance.json"), r),
 	)
@@ -109,7 +109,7 @@ func (d *driver) create(s cloud.Spec) (record, error) {
 func (d *driver) renew(r *record, s cloud.Spec) error {
 	r.Tags, r.Limits = s.Tags, s.Limits
 	if len(s.Context) > 0 {
-		if err := os.WriteFile(d.contextFile(s.Name), s.Context, 0o600); err != nil {
+		if err := cloud.SaveFile(d.contextFile(s.Name), s.Context); err != nil {
 			return err
 		}
 	}

@@ -264,6 +264,7 @@ func (a *Agent) close(ctx context.Context) {
 		}
 	}
 	a.super.Close(ctx)
+	a.code.settling.Wait()
 	_ = a.machine.hold.Close()
 	a.c.Log.Info("agent stopped in order")
 }
@@ -291,17 +292,6 @@ func (a *Agent) status(ctx context.Context) api.AgentStatus {
 		s.Kind, _ = json.Marshal(observed)
 	}
 	return s
-}
-
-func writeAtomic(path string, b []byte, mode os.FileMode) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, mode); err != nil {
-		return err
-	}
-	if err := os.Chmod(tmp, mode); err != nil { // WriteFile keeps the mode of a file that was there
-		return err
-	}
-	return os.Rename(tmp, path)
 }
 
 // account finds who runs user code: www-data where we are root, else ourselves.

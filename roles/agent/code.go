@@ -24,6 +24,8 @@ type code struct {
 	dir      string
 	uid, gid int
 	log      *slog.Logger
+	boot     string         // of this machine, from its start to its end
+	settling sync.WaitGroup // versions that are on their way to the disk
 
 	mu   sync.Mutex
 	have map[string]string // version id → directory
@@ -39,17 +41,25 @@ func (c *code) path(version string) (string, error) {
 }
 
 // ensure fetches and unpacks a version unless it is there. Unpacking ends with
-// a rename, so a directory that exists is whole.
+// a rename, so a directory that exists is whole, unless the machine has lost
+// its power since.
 func (c *code) ensure(ctx context.Context, director *rpc.Client, v api.CodeVersion) error {
 	if len(v.SHA256) != 64 || strings.ContainsAny(v.ID+v.SHA256, "/.\x00") {
 		return api.Invalidf("code version %s is not well formed", api.Shorten(v.ID))
 	}
 	dir := filepath.Join(c.dir, v.ID+"-"+v.SHA256[:8])
+	if !c.survived(dir) {
+		c.log.Warn("code was not on the disk yet when this machine went down; it is fetched again", "version", v.ID)
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("fetch code %s again: %w", v.ID, err)
+		}
+	}
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		if err := c.fetch(ctx, director, v, dir); err != nil {
 			return fmt.Errorf("fetch code %s: %w", v.ID, err)
 		}
 		c.log.Info("code unpacked", "version", v.ID, "bytes", v.Bytes)
+		c.settling.Go(func() { c.settle(dir) })
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,6 +89,9 @@ func (c *code) fetch(ctx context.Context, director *rpc.Client, v api.CodeVersio
 	if got := hex.EncodeToString(sum.Sum(nil)); got != v.SHA256 {
 		return fmt.Errorf("the director sent %s instead", got[:8])
 	}
+	if err := os.WriteFile(dir+noteEnd, []byte(c.boot), 0o600); err != nil { // before the directory is there
+		return err
+	}
 	return archive.Unpack(ctx, f.Name(), dir, v.Strip, c.uid, c.gid, archive.Limits{})
 }
 
@@ -88,7 +101,7 @@ func (c *code) keep(versions []api.CodeVersion) {
 	defer c.mu.Unlock()
 	wanted := map[string]bool{}
 	for _, v := range versions {
-		wanted[c.have[v.ID]] = true
+		wanted[c.have[v.ID]], wanted[c.have[v.ID]+noteEnd] = true, true
 	}
 	for id, d := range c.have {
 		if !wanted[d] {

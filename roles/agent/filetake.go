@@ -89,6 +89,15 @@ func (p *place) store(name string, body io.Reader) (int64, error) {
 	}
 	if err != nil {
 		_ = p.remove(fresh)
+		return n, err
 	}
-	return n, err
+	return n, p.syncDir(path.Dir(name)) // its name, too, outlives a loss of power
+}
+
+func (p *place) syncDir(name string) error {
+	d, err := p.open(name, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

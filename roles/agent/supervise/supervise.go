@@ -247,7 +247,9 @@ func (s *Supervisor) load() ([]saved, error) {
 	}
 	var list []saved
 	if err := json.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("supervise: %s: %w", s.stateFile(), err)
+		// Each write replaces it whole, so only a loss of power leaves something else, and no process.
+		s.c.Log.Warn("list of processes not readable; none is taken over", "file", s.stateFile(), "error", err)
+		return nil, nil
 	}
 	return list, nil
 }

@@ -230,3 +230,21 @@ func TestRotateFileKeepsWriters(t *testing.T) {
 		t.Errorf("got %q and %q", got, old)
 	}
 }
+
+// TestStartsAfterALossOfPower: what that leaves of the list of processes must
+// not keep an instance down for ever.
+func TestStartsAfterALossOfPower(t *testing.T) {
+	for name, left := range map[string]string{"empty": "", "zeroes": "\x00\x00\x00\x00", "cut": `[{"name":"a",`} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "supervise.json"), []byte(left), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, dir)
+			defer s.Close(context.WithoutCancel(t.Context()))
+			if err := s.Ensure(t.Context(), sleeper("a")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
