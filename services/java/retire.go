@@ -65,7 +65,7 @@ func (t *tomcats) keep(ctx context.Context, versions []string, patience time.Dur
 	var ended []<-chan struct{}
 	for _, p := range t.m.Supervisor().Processes() {
 		if strings.HasPrefix(p.Name, tomcatPrefix) && !wanted[p.Name] {
-			ended = append(ended, t.retire(p.Name, patience))
+			ended = append(ended, t.former.Retire(p.Name, patience))
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, soon)
@@ -98,78 +98,10 @@ func (t *tomcats) forget(wanted map[string]bool) {
 	}
 }
 
-// end is a Tomcat's end under way.
-type end struct {
-	done   chan struct{}
-	spared bool // it is wanted again
-	begun  bool // it is too late for that
-}
-
-// spare keeps a Tomcat from its end, or waits until it is over.
-func (t *tomcats) spare(ctx context.Context, name string) error {
-	t.mu.Lock()
-	e := t.retiring[name]
-	late := e != nil && e.begun
-	if e != nil {
-		e.spared = true
-	}
-	t.mu.Unlock()
-	if !late {
-		return nil
-	}
-	select {
-	case <-e.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// retire ends a former Tomcat when it has no requests left, or when each of
-// them has had its time, and closes the channel then.
-func (t *tomcats) retire(name string, patience time.Duration) <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if e := t.retiring[name]; e != nil {
-		e.spared = false
-		return e.done
-	}
-	e := &end{done: make(chan struct{})}
-	t.retiring[name] = e
-	go func() {
-		defer close(e.done)
-		ctx, cancel := context.WithTimeout(context.Background(), patience+time.Minute)
-		defer cancel()
-		t.idle(ctx, name, time.Now().Add(patience))
-		t.mu.Lock()
-		if e.spared {
-			delete(t.retiring, name)
-			t.mu.Unlock()
-			return
-		}
-		e.begun = true
-		t.mu.Unlock()
-		if err := t.end(ctx, name); err != nil {
-			t.m.Log().Warn("former Tomcat not ended", "process", name, "error", err)
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.retiring, name)
-	}()
-	return e.done
-}
-
-// idle waits until a Tomcat has no requests. It looks three times, because one
-// may be between being accepted and being counted.
-func (t *tomcats) idle(ctx context.Context, name string, until time.Time) {
-	for looks := 0; looks < 3 && time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
-		s, err := t.look(ctx, name)
-		if err == nil && s.Busy > 0 {
-			looks = 0
-			continue
-		}
-		looks++
-	}
+// busy tells whether a Tomcat has requests.
+func (t *tomcats) busy(ctx context.Context, name string) (bool, error) {
+	s, err := t.look(ctx, name)
+	return s.Busy > 0, err
 }
 
 func (t *tomcats) end(ctx context.Context, name string) error {

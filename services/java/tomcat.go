@@ -40,10 +40,10 @@ type tomcats struct {
 	templates *template.Template
 	memory    int64  // of the instance, 0: not limited
 	dir       string // of sockets
+	former    web.Retirement
 
-	mu       sync.Mutex
-	current  map[string]server // by version
-	retiring map[string]*end   // by name
+	mu      sync.Mutex
+	current map[string]server // by version
 }
 
 // server is one Tomcat.
@@ -74,7 +74,9 @@ type seen struct {
 }
 
 func newTomcats(m services.Machine, t *template.Template, memory int64) *tomcats {
-	return &tomcats{m: m, templates: t, memory: memory, dir: m.Dir("sockets"), current: map[string]server{}, retiring: map[string]*end{}}
+	all := &tomcats{m: m, templates: t, memory: memory, dir: m.Dir("sockets"), current: map[string]server{}}
+	all.former = web.Retirement{Busy: all.busy, End: all.end, Grace: time.Minute, Log: m.Log()}
+	return all
 }
 
 func (t *tomcats) base(name string) string   { return filepath.Join(t.m.Dir("data"), "tomcat", name) }
@@ -102,10 +104,11 @@ func (t *tomcats) ensure(ctx context.Context, s server, conf settings, env []api
 		return s, err
 	}
 	d.Name, d.Base, d.Socket, d.Status = s.Name, t.base(s.Name), t.socket(s.Name), t.status(s.Name)
-	if err := t.write(s, d); err != nil {
+	// Before anything is written: an end under way removes it.
+	if err := t.former.Spare(ctx, s.Name); err != nil {
 		return s, err
 	}
-	if err := t.spare(ctx, s.Name); err != nil {
+	if err := t.write(s, d); err != nil {
 		return s, err
 	}
 	before := t.logEnd()

@@ -36,11 +36,11 @@ type fpm struct {
 	debian    string   // root of the file system with PHP's packages
 	link      web.Link // to the socket that takes requests
 	alive     web.Link // and to the one that tells how it is
+	former    web.Retirement
 
 	mu       sync.Mutex
 	settings settings
-	current  string          // name of the process
-	retiring map[string]*end // by name
+	current  string // name of the process
 }
 
 // wanted is all that makes one PHP-FPM another one.
@@ -72,8 +72,9 @@ type status struct {
 }
 
 func newFPM(m services.Machine, t *template.Template, memory int64) *fpm {
-	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("sockets"), debian: "/", retiring: map[string]*end{}}
+	f := &fpm{m: m, templates: t, memory: memory, dir: m.Dir("sockets"), debian: "/"}
 	f.link.Path, f.alive.Path = filepath.Join(f.dir, "fpm.sock"), filepath.Join(f.dir, "alive.sock")
+	f.former = web.Retirement{Busy: f.busy, End: f.end, Grace: 10 * time.Second, Log: m.Log()}
 	return f
 }
 
@@ -100,7 +101,7 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 	if err != nil {
 		return err
 	}
-	if err := f.spare(ctx, name); err != nil {
+	if err := f.former.Spare(ctx, name); err != nil {
 		return err
 	}
 	if err := errors.Join(f.write(name, text), writeScanDir(f.scanDir(name), loaded)); err != nil {
@@ -128,7 +129,7 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 	f.mu.Unlock()
 	for _, p := range f.m.Supervisor().Processes() {
 		if strings.HasPrefix(p.Name, fpmPrefix) && p.Name != name {
-			f.retire(p.Name, time.Duration(s.RequestTimeout)*time.Second)
+			f.former.Retire(p.Name, time.Duration(s.RequestTimeout)*time.Second)
 		}
 	}
 	return nil
