@@ -45,7 +45,7 @@ func cmdVisit(ts *testscript.TestScript, neg bool, args []string) {
 		if last = visit(c, args[0], args[1]); re.MatchString(last) != neg {
 			return
 		}
-		if time.Since(began) > 15*time.Second {
+		if time.Since(began) > patient {
 			ts.Fatalf("%s%s never matched %q, last: %s", args[0], args[1], args[2], last)
 		}
 	}
@@ -63,7 +63,7 @@ func (s *scene) browser(ts *testscript.TestScript) *http.Client {
 	ts.Check(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(pem))
-	return &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			port := e.HTTPS
 			if _, asked, _ := net.SplitHostPort(address); asked == "80" {

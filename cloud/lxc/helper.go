@@ -86,7 +86,9 @@ func (h *helper) command(ctx context.Context, args ...string) (*exec.Cmd, error)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), args...)
+	// Ours, not /proc/self: a child has other files at the first numbers, those
+	// that it inherits, by the time it looks.
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), args...)
 	cmd.Args[0] = "nutshell-lxc"
 	cmd.WaitDelay = time.Second // should a monitor ever keep our pipe
 	// No PATH: where liblxc finds newuidmap it maps ids with it, which root need

@@ -1,6 +1,7 @@
 package lxc
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -24,5 +25,34 @@ func TestHelperOfAnotherArchitectureIsRefused(t *testing.T) {
 	}
 	if err := sameMachine([]byte("#!/bin/sh")); err == nil {
 		t.Error("a script was taken for a program")
+	}
+}
+
+// TestHelperBesideManyFiles: whatever number the program has among the files
+// of this process, and however many a child inherits, the child runs it.
+func TestHelperBesideManyFiles(t *testing.T) {
+	var h helper
+	f, err := h.open()
+	if errors.Is(err, errNoHelper) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = null.Close() }()
+	cmd, err := h.command(t.Context(), "version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range int(f.Fd()) { // as many volumes as it takes
+		cmd.ExtraFiles = append(cmd.ExtraFiles, null)
+	}
+	if a, err := h.ask(cmd, nil); err != nil || a.Version == "" {
+		t.Errorf("got %+v, %v", a, err)
 	}
 }

@@ -60,10 +60,10 @@ func newHouseWith(t *testing.T, credit CreditConfig) *house {
 	t.Helper()
 	h := &house{t: t, credit: credit, dir: t.TempDir(), fail: map[string]error{}, hold: map[string]chan struct{}{}}
 	h.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	net2, net3, n := 200+rand.IntN(40), 1+rand.IntN(250), 0
+	network, n := freeNetwork(t), 0
 	h.sim = &cloudtest.Sim{Boot: h.boot, Address: func(int) string {
 		n++
-		return fmt.Sprintf("127.%d.%d.%d", net2, net3, n)
+		return fmt.Sprintf("%s.%d", network, n)
 	}}
 	h.cabinet = newCabinet(h.sim)
 	h.start()
@@ -75,6 +75,22 @@ func newHouseWith(t *testing.T, credit CreditConfig) *house {
 		}
 	})
 	return h
+}
+
+// freeNetwork is one of loopback's that no other house has: it is claimed by a
+// listener until the test has ended.
+func freeNetwork(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		network := fmt.Sprintf("127.%d.%d", 200+rand.IntN(40), 1+rand.IntN(250))
+		l, err := net.Listen("tcp", fmt.Sprintf("%s.254:%d", network, api.ManagerPort))
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+			return network
+		}
+	}
+	t.Fatal("no network of loopback is free")
+	return ""
 }
 
 // testWriter shows the director's log with a failing test.

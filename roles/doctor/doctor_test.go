@@ -327,7 +327,7 @@ func TestHangingCheckIsTold(t *testing.T) {
 		{"hangs", Subjects(), single(func(context.Context, *Patient) Finding { <-hang; return ok("") })},
 		{"fine", Subjects(), single(func(context.Context, *Patient) Finding { return ok("fine") })},
 		{"of-others", []Subject{Client}, single(func(context.Context, *Patient) Finding { return fail("", "no") })},
-	}, 50*time.Millisecond)
+	}, 3*time.Second)
 	if len(all) != 2 || all[0].Level != Warn || !strings.Contains(all[0].Found, "no answer") || all[1].Level != OK || Worst(all) != Warn {
 		t.Errorf("got %+v", all)
 	}

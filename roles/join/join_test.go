@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -43,7 +45,14 @@ func newDirector(t *testing.T) *director {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// A port below those that the kernel gives away: it is still free when the
+	// director comes back.
+	var l net.Listener
+	for range 1000 {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +360,9 @@ func TestLongSleep(t *testing.T) {
 	if err := j.renewOnce(context.Background()); err != nil || !j.Credentials.NotAfter().After(time.Now()) {
 		t.Errorf("the running instance: not renewed: %v", err)
 	}
+	d.mu.Lock()
 	d.life = time.Second
+	d.mu.Unlock()
 	if err := j.renewOnce(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestMeasured(t *testing.T) {
 		}
 		t.Skip("wrk is not installed: apt-get install wrk")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	w := servicetest.New(t, php.Kind())
 	w.Files["code-measured"] = map[string]string{"index.php": `<?php if (isset($_GET["bad"])) { http_response_code(500); } else { usleep(20000); echo "page"; }`, "a.txt": "file"}
@@ -59,6 +59,7 @@ func TestMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	for range 7 {
 		resp, err := http.Get(url + "/?bad=1")
 		if err != nil {
@@ -71,6 +72,7 @@ func TestMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatalf("wrk: %v\n%s", err, out)
 	}
+	asked := time.Since(began)
 	said := regexp.MustCompile(`(\d+) requests in`).FindSubmatch(out)
 	if said == nil {
 		t.Fatalf("wrk: %s", out)
@@ -96,8 +98,10 @@ func TestMeasured(t *testing.T) {
 			t.Errorf("%s counted %v good and %v bad requests, want %v and 7", part, good, bad, did)
 		}
 		mean := grown("nutshell_http_seconds_sum", "part", part) / grown("nutshell_http_seconds_count", "part", part)
-		if mean < 0.019 || mean > 0.2 {
-			t.Errorf("%s: a page took %v s, want a little more than 0.02", part, mean)
+		// Two pages at a time: together they cannot take longer than two who ask
+		// all the time, however slow this machine is.
+		if most := 2 * asked.Seconds() / (good + bad); mean < 0.019 || mean > most {
+			t.Errorf("%s: a page took %v s, want a little more than 0.02 and at most %v", part, mean, most)
 		}
 	}
 	if n := total(after, "nutshell_php_processes"); n < 1 {

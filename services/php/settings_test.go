@@ -113,12 +113,23 @@ func TestEnvironment(t *testing.T) {
 	}
 	w, get := pages(t, `{}`, map[string]string{
 		"index.php": `<?php $r = []; foreach (json_decode(base64_decode($_GET["names"])) as $n) $r[$n] = [base64_encode((string)getenv($n)), base64_encode($_SERVER[$n] ?? "-"), base64_encode($_ENV[$n] ?? "-")]; echo json_encode($r);`,
-		"slow.php":  `<?php usleep(300000); echo getenv("SECRET");`,
+		"slow.php":  `<?php if (isset($_GET["begun"])) touch($_GET["begun"]); usleep(300000); echo getenv("SECRET");`,
 		"all.php":   `<?php echo json_encode(array_keys(getenv()));`,
 	})
-	slow := make(chan string)
-	go func() { slow <- get("slow.php") }()
-	time.Sleep(50 * time.Millisecond) // the slow page takes six times that
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // PHP's account writes there
+		t.Fatal(err)
+	}
+	begun, slow := filepath.Join(dir, "begun"), make(chan string)
+	go func() { slow <- get("slow.php?begun=" + begun) }()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(begun); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the slow page did not begin")
+		}
+	}
 	if err := w.Setenv(t.Context(), list...); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -138,15 +139,19 @@ func TestUsageOfThisProcess(t *testing.T) {
 	if u.rss < 1<<20 || u.rss > 4<<30 {
 		t.Errorf("got %d bytes resident, want some megabytes", u.rss)
 	}
-	for began := time.Now(); time.Since(began) < 300*time.Millisecond; { // burn what is to be counted
-		_ = sha256.Sum256(make([]byte, 4096))
+	began, used := time.Now(), time.Duration(0)
+	for used < 50*time.Millisecond && time.Since(began) < time.Minute { // the machine may have other work
+		for range 1000 { // burn what is to be counted
+			_ = sha256.Sum256(make([]byte, 4096))
+		}
+		later, err := usageOf(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		used = later.cpu - u.cpu
 	}
-	later, err := usageOf(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if used := later.cpu - u.cpu; used < 50*time.Millisecond || used > 5*time.Second {
-		t.Errorf("got %v of CPU for 300 ms of work", used)
+	if most := time.Duration(runtime.NumCPU())*time.Since(began) + time.Second; used < 50*time.Millisecond || used > most {
+		t.Errorf("got %v of CPU for %v of work", used, time.Since(began))
 	}
 }
 

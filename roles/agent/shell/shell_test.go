@@ -57,7 +57,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			return
 		}
 	}
-	t.Fatalf("%s did not come about in 15 s", what)
+	t.Fatalf("%s did not come about in a minute", what)
 }
 
 func ends(t *testing.T, ended chan api.TerminalExit) api.TerminalExit {
@@ -66,7 +66,7 @@ func ends(t *testing.T, ended chan api.TerminalExit) api.TerminalExit {
 	case e := <-ended:
 		return e
 	case <-time.After(time.Minute):
-		t.Fatal("it did not end in 15 s")
+		t.Fatal("it did not end in a minute")
 		return api.TerminalExit{}
 	}
 }
@@ -150,12 +150,11 @@ func TestSessionEndsWithIt(t *testing.T) {
 // TestDaemonHoldsTerminal is one that left the session but has it still open.
 func TestDaemonHoldsTerminal(t *testing.T) {
 	for _, tty := range []bool{true, false} {
-		began := time.Now()
 		file := filepath.Join(t.TempDir(), "pid")
 		_, w, ended := start(t, tty, "/bin/sh", "-c", "setsid sh -c 'echo $$ >"+file+"; exec sleep 1000' & while ! [ -s "+file+" ]; do :; done; echo last words")
 		ends(t, ended)
-		if took := time.Since(began); took > 40*time.Second || !strings.Contains(w.text(), "last words") {
-			t.Errorf("tty %v: ended after %v with %q", tty, took, w.text())
+		if !strings.Contains(w.text(), "last words") {
+			t.Errorf("tty %v: ended with %q", tty, w.text())
 		}
 		b, _ := os.ReadFile(file)
 		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))

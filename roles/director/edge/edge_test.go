@@ -148,7 +148,7 @@ func raw(t *testing.T, f *front, text string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestWebSocket(t *testing.T) {
 		}
 	}))
 	f.shows("chat.apps.test", at)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "wss://chat.apps.test/room", &websocket.DialOptions{HTTPClient: f.client(false)}) //nolint:bodyclose // the connection is all that is left of the answer
 	if err != nil {

@@ -118,7 +118,7 @@ func (f *front) client(h2 bool) *http.Client {
 			return (&net.Dialer{}).DialContext(ctx, network, to)
 		}}
 	f.t.Cleanup(t.CloseIdleConnections)
-	return &http.Client{Transport: t, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: t, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 type answer struct {
