@@ -244,8 +244,8 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/diskfs/go-diskfs":          {"imagebuild/disk"},
 	"github.com/vishvananda/netns":         {"cloud/lxc", "cloud/nodes"},
 	"golang.org/x/crypto/argon2":           {"roles/internal/auth"},
-	"github.com/coder/websocket":           {"roles/internal/terminal", "roles/director/edge"}, // the edge's tests ask for one
-	"github.com/creack/pty":                {"roles/agent/shell", "roles/client"},              // the client's tests need terminals
+	"github.com/coder/websocket":           {"roles/internal/terminal", "roles/director/edge"},             // the edge's tests ask for one
+	"github.com/creack/pty":                {"roles/agent/shell", "roles/client", "roles/internal/hidden"}, // tests need terminals
 	"github.com/pquerna/otp":               {"roles/internal/auth/totp"},
 	"github.com/boombuler/barcode":         {"roles/internal/auth/totp"},
 	"github.com/go-webauthn/webauthn":      {"roles/internal/auth/passkey"},

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"nutshell/appliance/machine"
+	"nutshell/roles/internal/hidden"
 )
 
 // refreshEvery is how often the screen looks whether something has changed.
@@ -202,11 +203,10 @@ func (c *console) askSecret(question string) (string, error) {
 	if !c.terminal {
 		return c.ask(question, "")
 	}
-	fmt.Fprintf(c.out, "  %s: ", question)
-	b, err := term.ReadPassword(c.fd)
+	s, err := hidden.Ask(c.fd, func() { fmt.Fprintf(c.out, "  %s: ", question) })
 	fmt.Fprintln(c.out)
-	if err == nil && len(b) == 0 {
+	if err == nil && s == "" {
 		err = errGivenUp
 	}
-	return string(b), err
+	return s, err
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"nutshell/roles/api"
+	"nutshell/roles/internal/hidden"
 )
 
 // interactive reports whether a person can answer questions.
@@ -63,13 +64,12 @@ func (c *Client) askSecret(question string) (string, error) {
 	if !ok || !c.interactive() {
 		return "", &api.Error{Code: api.CodeInvalid, Message: "a password is needed and there is no terminal to ask at", Hint: "pipe it in with --password-stdin"}
 	}
-	fmt.Fprint(c.o.Stderr, question)
-	b, err := term.ReadPassword(int(f.Fd()))
+	s, err := hidden.Ask(int(f.Fd()), func() { fmt.Fprint(c.o.Stderr, question) })
 	fmt.Fprintln(c.o.Stderr)
 	if err != nil {
 		return "", &api.Error{Code: api.CodeCancelled, Message: "no password was given"}
 	}
-	return string(b), nil
+	return s, nil
 }
 
 // stdinFlag is for scripts: what stands on stdin is in no list of processes.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -49,7 +50,7 @@ func newRig(t testing.TB) *rig {
 			t.Skipf("%s is missing: apt-get install git openssh-client", tool)
 		}
 	}
-	r := &rig{t: t, dir: t.TempDir(), keys: map[string]string{}, addr: "127.0.0.1:0"}
+	r := &rig{t: t, dir: t.TempDir(), keys: map[string]string{}}
 	t.Cleanup(func() {
 		if r.stop != nil {
 			r.stop()
@@ -70,7 +71,16 @@ func (r *rig) start() *rig {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", r.addr)
+	var l net.Listener
+	for range 1000 {
+		address := r.addr
+		if address == "" { // a port below those that the kernel gives away is still free later
+			address = fmt.Sprintf("127.0.0.1:%d", 12000+mathrand.IntN(20000))
+		}
+		if l, err = net.Listen("tcp", address); err == nil || r.addr != "" {
+			break
+		}
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
