@@ -28,6 +28,10 @@ var binFS embed.FS
 
 var errNoHelper = errors.New("this nutshell was built without the lxc helper: install gcc and lxc-dev and run make helper build")
 
+// inherited is more files than any child inherits: a lock, a user namespace and
+// the volumes of an instance.
+const inherited = 500
+
 // helper is the embedded program, held in memory as an anonymous file: no
 // path of it exists that somebody could replace.
 type helper struct {
@@ -50,6 +54,12 @@ func (h *helper) open() (*os.File, error) {
 		if err != nil {
 			h.err = fmt.Errorf("file in memory for the lxc helper: %w", err)
 			return
+		}
+		// By the time a child looks at /proc/self/fd it has the files that it
+		// inherits at the first numbers, so the program must not be there.
+		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, inherited); err == nil {
+			_ = unix.Close(fd)
+			fd = high
 		}
 		h.file = os.NewFile(uintptr(fd), "nutshell-lxc")
 		if _, err := h.file.Write(program); err != nil {
@@ -86,9 +96,7 @@ func (h *helper) command(ctx context.Context, args ...string) (*exec.Cmd, error)
 	if err != nil {
 		return nil, err
 	}
-	// Ours, not /proc/self: a child has other files at the first numbers, those
-	// that it inherits, by the time it looks.
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), args...)
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), args...)
 	cmd.Args[0] = "nutshell-lxc"
 	cmd.WaitDelay = time.Second // should a monitor ever keep our pipe
 	// No PATH: where liblxc finds newuidmap it maps ids with it, which root need

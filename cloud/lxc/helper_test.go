@@ -49,7 +49,10 @@ func TestHelperBesideManyFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range int(f.Fd()) { // as many volumes as it takes
+	if n := int(f.Fd()); n < inherited {
+		t.Fatalf("the program is file %d", n)
+	}
+	for range inherited - 3 { // behind stdin, stdout and stderr
 		cmd.ExtraFiles = append(cmd.ExtraFiles, null)
 	}
 	if a, err := h.ask(cmd, nil); err != nil || a.Version == "" {
