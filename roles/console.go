@@ -62,7 +62,9 @@ type console struct {
 	proved   bool // that the person knows the password of admin, until the screen is idle
 }
 
-func (c *console) say(format string, args ...any) { fmt.Fprintf(c.out, "  "+format+"\n", args...) }
+func (c *console) say(format string, args ...any) {
+	fmt.Fprint(c.out, wrapped(fmt.Sprintf(format, args...), "  "))
+}
 
 // choice is one line of the menu.
 type choice struct {
@@ -134,7 +136,7 @@ func (c *console) do(ctx context.Context, o choice) error {
 	case errors.Is(err, errGivenUp):
 		return nil
 	case err != nil:
-		fmt.Fprintf(c.out, "\nERROR: %v\n", err)
+		fmt.Fprint(c.out, "\n", wrapped("ERROR: "+err.Error(), ""))
 	}
 	fmt.Fprint(c.out, "\nEnter goes back. ")
 	_, err = c.line()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,7 +93,7 @@ func (c *console) changeNetwork(ctx context.Context) error {
 		return &api.Error{Code: api.CodeInvalid, Op: "change addresses", Message: "those of this machine are given by the network it is in"}
 	}
 	n := *f.Network
-	fmt.Fprint(c.out, "  Nothing typed keeps what is there. The network of VirtualBox's host-only adapter, and a range outside of its DHCP server's.\n")
+	c.say("Enter keeps what is in brackets. Take the network of VirtualBox's host-only adapter, and a range outside of its DHCP server's.")
 	answers := map[string]string{}
 	for _, q := range []struct{ name, text, now string }{
 		{"address", "this machine", n.Address.String()},
@@ -100,6 +101,9 @@ func (c *console) changeNetwork(ctx context.Context) error {
 		{"gateway", "router of this network, or none", orNone(n.Gateway.IsValid(), n.Gateway.String())},
 		{"containers", "network behind this machine", n.Containers.String()},
 	} {
+		if to, err := netip.ParsePrefix(answers["address"]); q.name == "range" && err == nil {
+			q.now = inNetwork(n.First, to) + "-" + inNetwork(n.Last, to)
+		}
 		if answers[q.name], err = c.ask(q.text, q.now); err != nil {
 			return err
 		}
@@ -124,9 +128,22 @@ func orNone(ok bool, s string) string {
 	return "none"
 }
 
+// inNetwork is the address that has a's place in another network.
+func inNetwork(a netip.Addr, to netip.Prefix) string {
+	if !a.Is4() || !to.Addr().Is4() {
+		return a.String()
+	}
+	host, net := a.As4(), to.Masked().Addr().As4()
+	for i := range host {
+		mask := ^byte(0xff >> min(8, max(0, to.Bits()-8*i)))
+		host[i] = net[i] | host[i]&^mask
+	}
+	return netip.AddrFrom4(host).String()
+}
+
 // confirmNetwork waits for a yes as long as the change waits.
 func (c *console) confirmNetwork(ctx context.Context) error {
-	fmt.Fprintf(c.out, "  Try the new address. Keep it? Type yes within %v, anything else goes back: ", machine.ConfirmTime)
+	fmt.Fprintf(c.out, "  Try the new address. Keep it? Type yes within %.0f s; anything else goes back: ", machine.ConfirmTime.Seconds())
 	ready, err := c.wait(ctx, machine.ConfirmTime)
 	if err != nil {
 		return err
@@ -187,17 +204,25 @@ func (c *console) addKey(file string, have []byte) error {
 	if err != nil {
 		return err
 	}
-	f := strings.Fields(line)
-	if len(f) < 2 || !slices.Contains(keyKinds, f[0]) {
+	words := strings.Fields(line)
+	if len(words) < 2 || !slices.Contains(keyKinds, words[0]) {
 		return &api.Error{Code: api.CodeInvalid, Op: "add", Object: "key " + api.Shorten(line), Message: "this is not a public key", Hint: "cat ~/.ssh/id_ed25519.pub shows one; paste the whole line"}
 	}
-	if b, err := base64.StdEncoding.DecodeString(f[1]); err != nil || len(b) < 32 {
+	if b, err := base64.StdEncoding.DecodeString(words[1]); err != nil || len(b) < 32 {
 		return &api.Error{Code: api.CodeInvalid, Op: "add", Object: "key " + api.Shorten(line), Message: "it was cut off on its way", Hint: "paste the whole line"}
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, append(have, line+"\n"...), 0o600); err != nil {
+	if len(have) > 0 && have[len(have)-1] != '\n' { // a line that somebody wrote by hand
+		line = "\n" + line
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := giveTo(account, filepath.Dir(file), file); err != nil {

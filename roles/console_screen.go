@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +61,10 @@ func (c *console) screen(ctx context.Context) string {
 	for _, line := range interfaces() {
 		row("network", line)
 	}
+	if problem := oddClock(time.Now(), build.Recorded().Time); problem != "" {
+		row("CLOCK", problem)
+		row("", "set that of the host this machine runs on, then start again by 6")
+	}
 	row("memory", memory())
 	row("disk", diskUse(c.dir))
 	if old, pending, err := c.machine.Pending(); err == nil && pending {
@@ -73,6 +78,48 @@ func (c *console) screen(ctx context.Context) string {
 	b.WriteString("\nA number, and Enter. ")
 	return b.String()
 }
+
+// clockAhead is how long after it was made a program is not used any more.
+const clockAhead = 8 * 365 * 24 * time.Hour
+
+// oddClock says what is wrong with a clock that cannot be right, judged by when
+// this program was made, in RFC 3339.
+func oddClock(now time.Time, made string) string {
+	at, err := time.Parse(time.RFC3339, made)
+	if err != nil || now.After(at.Add(-24*time.Hour)) && now.Before(at.Add(clockAhead)) {
+		return ""
+	}
+	return "it says " + now.UTC().Format(time.DateOnly) + ", and this Nutshell was made on " + at.UTC().Format(time.DateOnly)
+}
+
+// wrapped puts line breaks between words, so that no line is longer than a
+// screen of 80 columns; each begins with the indent.
+func wrapped(text, indent string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		column := 0
+		for _, word := range strings.Fields(line) {
+			switch {
+			case column == 0:
+				b.WriteString(indent)
+				column = len(indent)
+			case column+1+len(word) > columns:
+				b.WriteString("\n" + indent)
+				column = len(indent)
+			default:
+				b.WriteByte(' ')
+				column++
+			}
+			b.WriteString(word)
+			column += len(word)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// columns is how wide a line may be: the last column of some screens wraps.
+const columns = 79
 
 // director adds what the director says about itself.
 func (c *console) director(ctx context.Context, client *rpc.Client, row func(name, value string)) error {

@@ -156,3 +156,60 @@ func TestRowsFitTheScreen(t *testing.T) {
 		}
 	}
 }
+
+// TestTextFitsTheScreen: what is said and what goes wrong breaks between words.
+func TestTextFitsTheScreen(t *testing.T) {
+	text := "use /etc/passwd: " + strings.Repeat("this is not a Linux program ", 12) + "(make one)\nsecond"
+	for _, indent := range []string{"", "  "} {
+		got := wrapped(text, indent)
+		for line := range strings.Lines(got) {
+			if line = strings.TrimSuffix(line, "\n"); len(line) > columns || !strings.HasPrefix(line, indent) || strings.HasSuffix(line, " ") {
+				t.Errorf("%q", line)
+			}
+		}
+		if a, b := strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(text), " "); a != b {
+			t.Errorf("got %q", a)
+		}
+	}
+	if long := strings.Repeat("x", 100); wrapped(long, "  ") != "  "+long+"\n" {
+		t.Errorf("got %q", wrapped(long, "  "))
+	}
+}
+
+func TestOddClock(t *testing.T) {
+	const made = "2026-11-23T01:00:00Z"
+	for now, odd := range map[string]bool{"1970-01-01T00:00:10Z": true, "2026-11-20T00:00:00Z": true, "2026-11-22T12:00:00Z": false, "2030-01-01T00:00:00Z": false, "2040-01-01T00:00:00Z": true} {
+		at, err := time.Parse(time.RFC3339, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := oddClock(at, made); (got != "") != odd || len(got) > width {
+			t.Errorf("%s: got %q", now, got)
+		}
+		if got := oddClock(at, ""); got != "" {
+			t.Errorf("a program that does not know when it was made says %q", got)
+		}
+	}
+}
+
+func TestInNetwork(t *testing.T) {
+	for to, want := range map[string]string{"192.168.60.2/24": "192.168.60.99", "10.1.2.3/8": "10.168.56.99", "172.16.0.1/20": "172.16.8.99", "192.168.56.2/24": "192.168.56.99", "10.0.0.64/26": "10.0.0.99", "fd00::1/64": "192.168.56.99"} {
+		if got := inNetwork(netip.MustParseAddr("192.168.56.99"), netip.MustParsePrefix(to)); got != want {
+			t.Errorf("in %s: got %s, want %s", to, got, want)
+		}
+	}
+}
+
+func TestConsoleAddsAKey(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJqfdMQ8mWxXgYk9mI1zJb0lqvS0b8Yy6y0Nq2o5v1xk me"
+	c, _ := keyboard(t, key+"\n")
+	file := filepath.Join(t.TempDir(), "keys")
+	have := []byte("ssh-ed25519 AAAA by-hand")
+	if err := os.WriteFile(file, have, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.addKey(file, have) // the account is not on every machine
+	if got, err := os.ReadFile(file); err != nil || string(got) != string(have)+"\n"+key+"\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}

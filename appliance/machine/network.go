@@ -75,7 +75,7 @@ func (m *Machine) SetNetwork(ctx context.Context, n appliance.Network, used []ap
 	}
 	// Said before: whoever came by the old address hears nothing from here on.
 	m.say("changing to %s", n)
-	m.say("Reach this machine at https://%s, and say there within %v: sudo nutshell appliance network confirm", n.Address.Addr(), ConfirmTime)
+	m.say("Reach this machine at https://%s, and say there within %.0f s: sudo nutshell appliance network confirm", n.Address.Addr(), ConfirmTime.Seconds())
 	m.say("Otherwise the old addresses come back. A connection to an old one ends now.")
 	if err := m.apply(ctx, f.Profile, n, true); err != nil {
 		return errors.Join(err, m.Revert(context.WithoutCancel(ctx), true))

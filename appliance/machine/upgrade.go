@@ -52,10 +52,10 @@ func CheckBinary(ctx context.Context, file string) (version string, err error) {
 		return wrong(err, "name a file on this machine", "there is no such file")
 	}
 	if err != nil && beginsAsProgram(file) {
-		return wrong(err, "copy it again, and compare the sums of both", "it was cut off on its way")
+		return wrong(nil, "copy it again, and compare the sums of both", "it was cut off on its way")
 	}
 	if err != nil {
-		return wrong(err, build, "this is not a Linux program")
+		return wrong(nil, build, "this is not a Linux program")
 	}
 	machine := f.Machine
 	static := f.Section(".interp") == nil

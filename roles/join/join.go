@@ -80,14 +80,14 @@ func Run(ctx context.Context, o Options) (*Joined, error) {
 		o.Log.Warn("saved identity cannot be used", "error", err)
 	case c.Identity() != want || c.RootSHA256() != told.CASHA256:
 		o.Log.Info("saved identity is another one", "saved", c.Identity().String(), "wanted", told.Identity)
-	case c.Now().Before(c.NotAfter()):
+	case c.Now().Before(c.NotAfter()) && !ahead(c.Issued(), told.Expires, o.Now()):
 		if b, err := os.ReadFile(filepath.Join(o.Dir, answered)); err == nil && slices.Contains(told.Directors, string(b)) {
 			j.Director = string(b)
 		}
 		j.Credentials = c
 		return j, nil
 	default:
-		j.Credentials = c // it has ended, and may still be renewed
+		j.Credentials = c // it has ended or is of a clock that was ahead, and may still be renewed
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
@@ -96,6 +96,13 @@ func Run(ctx context.Context, o Options) (*Joined, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// ahead reports whether a certificate was made while the director's clock was
+// ahead. A context is made at each start of an instance; a certificate that is
+// much younger was renewed since, and then it is not younger than now.
+func ahead(issued, told, now time.Time) bool {
+	return !told.IsZero() && issued.After(told) && issued.After(now.Add(time.Hour))
 }
 
 // Address is this instance's own address on its way to the director: a machine

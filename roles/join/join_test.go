@@ -26,6 +26,7 @@ var agent = api.Identity{Installation: "i1", Role: api.RoleAgent, Application: 3
 // director answers as the real one does, with a real authority behind it.
 type director struct {
 	*pki.Authority
+	dir    string // of its authority
 	url    string
 	server *http.Server
 
@@ -41,7 +42,8 @@ type director struct {
 
 func newDirector(t *testing.T) *director {
 	t.Helper()
-	a, err := pki.Create(filepath.Join(t.TempDir(), "ca"), "i1", time.Now)
+	dir := filepath.Join(t.TempDir(), "ca")
+	a, err := pki.Create(dir, "i1", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +58,7 @@ func newDirector(t *testing.T) *director {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &director{Authority: a, url: "https://" + l.Addr().String(), keys: map[string]string{}, identity: agent}
+	d := &director{Authority: a, dir: dir, url: "https://" + l.Addr().String(), keys: map[string]string{}, identity: agent}
 	d.serve(t, l)
 	return d
 }
@@ -305,6 +307,40 @@ func TestClockOf1970(t *testing.T) {
 	j = run(t, o) // started again, still in 1970
 	if err := j.renewOnce(context.Background()); err != nil || d.enrolled != 1 || d.renewed != 1 {
 		t.Errorf("renewal: %v; enrolled %d times, renewed %d times", err, d.enrolled, d.renewed)
+	}
+}
+
+// TestClockWasAhead: an identity of a clock that was years ahead is made anew
+// when the instance starts under the right one; its director knows it no more.
+func TestClockWasAhead(t *testing.T) {
+	d := newDirector(t)
+	o := d.options(t, nil)
+	later, err := pki.Open(d.dir, func() time.Time { return time.Now().AddDate(14, 0, 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := pki.CSR(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, _, err := later.Sign(csr, agent, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := pki.NewCredentials(key, chain, d.RootSHA256(), time.Now)
+	if err == nil {
+		err = c.Save(o.Dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := run(t, o)
+	if off := time.Since(j.Credentials.Issued()); off < 0 || off > time.Hour || d.enrolled != 1 {
+		t.Errorf("enrolled %d times, with a certificate of %v", d.enrolled, j.Credentials.Issued())
 	}
 }
 

@@ -38,7 +38,11 @@ const (
 	rootLife         = 30 * 365 * 24 * time.Hour
 	intermediateLife = 10 * 365 * 24 * time.Hour
 	intermediateLow  = 365 * 24 * time.Hour
-	caBackdate       = 365 * 24 * time.Hour // the CA must be valid for members whose clock is behind
+
+	// The CA counts from the first moment of this year: for members whose clock
+	// is behind, and for ourselves, should the clock be ahead when the CA is
+	// made and be put right later.
+	caYear = 2024
 )
 
 // Names of the files of an authority. The root key has a directory of its
@@ -75,7 +79,7 @@ func Create(dir, installation string, now func() time.Time) (*Authority, error) 
 	if !installationPattern.MatchString(installation) {
 		return nil, api.Invalidf("the installation %s is not 1 to 32 of a-z and 0-9", api.Shorten(installation))
 	}
-	if now().Year() < 2024 {
+	if now().Year() < caYear {
 		return nil, &api.Error{Code: api.CodeUnavailable, Op: "create certificate authority",
 			Message: "the clock says " + now().UTC().Format(time.DateTime), Hint: "set the clock of this machine first"}
 	}
@@ -202,7 +206,7 @@ func caTemplate(name, installation string, path int, now time.Time, life time.Du
 	return &x509.Certificate{
 		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: name, Organization: []string{installation}},
-		NotBefore:             now.Add(-caBackdate).UTC(),
+		NotBefore:             time.Date(caYear, 1, 1, 0, 0, 0, 0, time.UTC),
 		NotAfter:              now.Add(life).UTC(),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,

@@ -95,6 +95,42 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
+// TestClockWasAhead: what an authority made while the clock was years ahead
+// counts when it is put right, and so does an intermediate that it renewed.
+func TestClockWasAhead(t *testing.T) {
+	at := func(years int) func() time.Time {
+		return func() time.Time { return time.Now().AddDate(years, 0, 0) }
+	}
+	for name, years := range map[string][2]int{"made-ahead": {14, 14}, "renewed-ahead": {0, 14}} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "ca")
+			if _, err := Create(dir, "i1", at(years[0])); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(dir, at(years[1])); err != nil {
+				t.Fatal(err)
+			}
+			a, err := Open(dir, time.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := a.certificate([]string{"192.0.2.1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := own.Leaf.Verify(x509.VerifyOptions{Roots: a.roots, Intermediates: poolOf(a.ca), DNSName: "192.0.2.1"}); err != nil {
+				t.Errorf("a browser says: %v", err)
+			}
+		})
+	}
+}
+
+func poolOf(c *x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(c)
+	return p
+}
+
 func TestRootKeyIsNotNeededAtRunTime(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ca")
 	a, err := Create(dir, "i1", time.Now)
