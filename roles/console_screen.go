@@ -42,7 +42,7 @@ func (c *console) screen(ctx context.Context) string {
 		own := facts.Network.Address.Addr()
 		taken, err := c.machine.Clash(facts.Network.Interface, []netip.Addr{own})
 		if err != nil {
-			row("", firstLine(err.Error()))
+			rows(row, err.Error())
 		}
 		if by, ok := taken[own]; ok {
 			row("CLASH", "the machine "+by+" has the address "+own.String()+" too:")
@@ -56,7 +56,7 @@ func (c *console) screen(ctx context.Context) string {
 	}
 	if err != nil {
 		row("state", "the director does not answer yet")
-		row("", firstLine(err.Error()))
+		rows(row, err.Error())
 	}
 	for _, line := range interfaces() {
 		row("network", line)
@@ -153,7 +153,7 @@ func (c *console) director(ctx context.Context, client *rpc.Client, row func(nam
 	row("state", state)
 	for _, k := range setup.Clouds {
 		if k.Problem != "" {
-			row("", firstLine("cloud "+k.Name+" cannot be used: "+k.Problem))
+			rows(row, "cloud "+k.Name+" cannot be used: "+k.Problem)
 		}
 	}
 	if f, err := readClientFile(c.dir); err == nil {
@@ -164,6 +164,20 @@ func (c *console) director(ctx context.Context, client *rpc.Client, row func(nam
 
 // width is what a row has room for on a screen of 80 columns.
 const width = 66
+
+// rows shows a text in up to three rows, broken between words.
+func rows(row func(name, value string), s string) {
+	s, _, _ = strings.Cut(s, "\n")
+	for range 2 {
+		end := strings.LastIndexByte(s[:min(len(s), width+1)], ' ')
+		if len(s) <= width || end <= 0 {
+			break
+		}
+		row("", firstLine(s[:end]))
+		s = s[end+1:]
+	}
+	row("", firstLine(s))
+}
 
 // firstLine is as much of a text as a row has room for, in characters that the
 // screen of a machine without a font of its own can show.

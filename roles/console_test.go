@@ -149,6 +149,11 @@ func TestRowsFitTheScreen(t *testing.T) {
 			t.Errorf("%q becomes %q", s, got)
 		}
 	}
+	var told []string
+	rows(func(_, s string) { told = append(told, s) }, strings.Repeat("five5 ", 30)+"end\nnot this")
+	if len(told) != 3 || strings.Join(told, " ") != strings.Repeat("five5 ", 30)+"end" {
+		t.Errorf("rows: %q", told)
+	}
 	c, _ := keyboard(t, "")
 	for line := range strings.Lines(c.screen(t.Context())) {
 		if len([]rune(strings.TrimSuffix(line, "\n"))) > 80 {

@@ -26,6 +26,7 @@ type connection struct {
 	TokenID  string `yaml:"token_id,omitempty"`
 	Password string `yaml:"-"`
 	from     string // where URL came from, for people
+	bare     bool   // nobody named a port; URL has the usual one
 }
 
 // local reports whether the sign-in is the file that a director writes for its
@@ -51,7 +52,10 @@ func (c *Client) connection() (connection, error) {
 		if err != nil {
 			return connection{}, fmt.Errorf("%s: %w", s.from, err)
 		}
-		all.URL, all.from = u, s.from
+		all.from = s.from
+		if !means(s.URL, all.URL) { // a host alone is the director of it that is known
+			all.URL, all.bare = u, portless(s.URL)
+		}
 	}
 	if all.URL == "" {
 		return connection{}, &api.Error{Code: api.CodeInvalid, Message: "no director is known",
@@ -59,10 +63,8 @@ func (c *Client) connection() (connection, error) {
 	}
 	anybodys := false // the password came without a name: the one that follows is meant
 	for _, s := range sources {
-		if s.URL != "" {
-			if u, err := directorURL(s.URL); err != nil || u != all.URL {
-				continue
-			}
+		if s.URL != "" && !means(s.URL, all.URL) {
+			continue
 		}
 		if s.CA != "" {
 			all.CA = cleanFingerprint(s.CA)
@@ -247,6 +249,24 @@ func (c *Client) readToolsFile(path string) (connection, error) {
 
 func (c *Client) warn(format string, args ...any) {
 	fmt.Fprintf(c.o.Stderr, "warning: "+format+"\n", args...)
+}
+
+// portless tells whether an address leaves the port to us.
+func portless(address string) bool {
+	full, err := directorURL(address)
+	given := strings.ToLower(strings.TrimRight(strings.TrimSpace(address), "/"))
+	return err == nil && !strings.HasSuffix(full, strings.TrimPrefix(given, "https://"))
+}
+
+// means tells whether an address is that of the director at full.
+func means(address, full string) bool {
+	u, err := directorURL(address)
+	if err != nil || u == full || !portless(address) {
+		return err == nil && u == full
+	}
+	a, err1 := url.Parse(u)
+	b, err2 := url.Parse(full)
+	return err1 == nil && err2 == nil && a.Hostname() == b.Hostname()
 }
 
 // directorURL completes an address: https and port 5555 need not be written.

@@ -59,6 +59,9 @@ func TestConnectionSources(t *testing.T) {
 		{"named-data-dir-wins-over-login", map[string]string{"d/client.yaml": "url: https://127.0.0.1:5555\ntoken: nsh_here\n", ownFile: kept}, map[string]string{"NUTSHELL_DATA_DIR": "HOME/d"}, globals{},
 			connection{URL: "https://127.0.0.1:5555", Token: "nsh_here"}},
 		{"conf-file-option", map[string]string{"other.conf": old, ownFile: kept}, nil, globals{confFile: "HOME/other.conf"}, connection{URL: "https://old:5555", User: "otto", Password: "pw1"}},
+		{"host-of-a-sign-in", map[string]string{ownFile: strings.ReplaceAll(kept, ":5555", ":443")}, map[string]string{"NUTSHELL_DIRECTOR": "https://Kept/"}, globals{},
+			connection{URL: "https://kept:443", CA: "aa", User: "ann", Token: "nsh_kept"}},
+		{"another-port-of-the-host-gets-no-secret", map[string]string{ownFile: strings.ReplaceAll(kept, ":5555", ":443")}, map[string]string{"NUTSHELL_DIRECTOR": "https://kept:5555"}, globals{}, connection{URL: "https://kept:5555"}},
 		{"ipv6", nil, map[string]string{"NUTSHELL_DIRECTOR": "[::1]"}, globals{}, connection{URL: "https://[::1]:5555"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

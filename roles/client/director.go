@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,12 @@ func (r *call) connect() error {
 	conn, err := r.connection()
 	if err != nil {
 		return err
+	}
+	if conn.bare {
+		host := strings.TrimSuffix(conn.URL, ":"+strconv.Itoa(api.DirectorPort))
+		if u := withPort(r.ctx(), host, directorPorts()...); u != host {
+			conn.URL = u
+		}
 	}
 	if r.public {
 		r.conn = &conn

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -27,12 +26,13 @@ func (c *Client) loginVerbs() []*cli.Command {
 // appliancePort is where the director of an appliance listens.
 const appliancePort = "443"
 
+func directorPorts() []string { return []string{strconv.Itoa(api.DirectorPort), appliancePort} }
+
 // withPort adds a port to an address without one: the first that answers. An
 // appliance's screen names its host alone, as a browser needs no more.
 func withPort(ctx context.Context, address string, ports ...string) string {
 	full, err := directorURL(address)
-	given := strings.TrimRight(strings.TrimSpace(address), "/")
-	if err != nil || strings.HasSuffix(full, strings.ToLower(strings.TrimPrefix(given, "https://"))) {
+	if err != nil || !portless(address) {
 		return address // what is wrong with it is told where it is used
 	}
 	u, err := url.Parse(full)
@@ -58,7 +58,7 @@ func (r *call) login(address string) error {
 		return &api.Error{Code: api.CodeInvalid, Op: "sign in", Message: "there is no home directory to keep the token in", Hint: "set HOME"}
 	}
 	if address != "" {
-		r.g.director = withPort(r.ctx(), address, strconv.Itoa(api.DirectorPort), appliancePort)
+		r.g.director = withPort(r.ctx(), address, directorPorts()...)
 	}
 	conn, err := r.connection()
 	if err != nil {
