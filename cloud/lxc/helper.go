@@ -120,7 +120,13 @@ func (h *helper) ask(cmd *exec.Cmd, o any) (order.Answer, error) {
 		if strings.Contains(errs.String(), "liblxc.so") {
 			return a, fmt.Errorf("%w: liblxc is missing: apt-get install lxc", cloud.ErrUnavailable)
 		}
-		return a, fmt.Errorf("lxc helper: %w: %s", errors.Join(runErr, err), strings.TrimSpace(errs.String()))
+		if runErr == nil {
+			runErr = fmt.Errorf("its answer is not understood: %w", err)
+		}
+		if said := strings.TrimSpace(errs.String()); said != "" {
+			runErr = fmt.Errorf("%w: %s", runErr, said)
+		}
+		return a, fmt.Errorf("lxc helper: %w", runErr)
 	}
 	if a.Error != "" {
 		return a, errors.New(a.Error)

@@ -3,6 +3,9 @@ package nodes_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -183,6 +186,27 @@ func TestRemovedMachine(t *testing.T) {
 	}
 	if list, err := d.(cloud.Volumes).ListVolumes(t.Context()); err != nil || len(list) > 0 {
 		t.Errorf("ListVolumes without machines = %v, %v", list, err)
+	}
+}
+
+// TestBusyMachineCanBeUsed: one that is up but slow to answer is not refused
+// beforehand; one that says no, or that the network has lost, is.
+func TestBusyMachineCanBeUsed(t *testing.T) {
+	t.Parallel()
+	s := newShelf()
+	d := s.open(t, t.TempDir())
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(slow.Close)
+	s.machines["a"], s.url["a"] = &cloud.Machine{ID: "a", Name: "a", Up: true}, slow.URL
+	if err := d.Check(t.Context()); err != nil {
+		t.Errorf("Check with a busy machine = %v", err)
+	}
+	s.setAway("a", true)
+	if err := d.Check(t.Context()); !errors.Is(err, cloud.ErrUnavailable) || !strings.Contains(err.Error(), "no route to host") {
+		t.Errorf("Check without a way to it = %v", err)
 	}
 }
 
