@@ -88,7 +88,7 @@ func unpackDisk(t *testing.T, file string) string {
 		}
 		out, err := os.Create(filepath.Join(t.TempDir(), "disk.vmdk"))
 		if err == nil {
-			_, err = io.Copy(out, r) //nolint:gosec // our own file
+			_, err = io.Copy(out, r) // our own file
 		}
 		if err = errors.Join(err, out.Close()); err != nil {
 			t.Fatal(err)
@@ -146,7 +146,7 @@ func startAppliance(t *testing.T, disk string, extra ...string) *virtual {
 		return err == nil
 	})
 	go m.listen()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // its fingerprint is on the screen, and is used below
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // its fingerprint is on the screen, and is used below
 	until(t, bootTime, "the pages", func() bool {
 		select {
 		case err := <-ended:

@@ -121,7 +121,7 @@ func openHall(t *testing.T) *hall {
 	ip("-n", h.space, "address", "add", "172.16.0.1/24", "dev", "cable")
 	ip("-n", h.space, "link", "set", "cable", "up")
 	// Other accounts pass through what t.TempDir made for us alone: the director wants that of its directory.
-	if err := os.Chmod(filepath.Dir(h.dir), 0o711); err != nil { //nolint:gosec // nothing can be listed
+	if err := os.Chmod(filepath.Dir(h.dir), 0o711); err != nil { // nothing can be listed
 		t.Fatal(err)
 	}
 	if layers := os.Getenv(cardLayers); layers != "" {

@@ -191,7 +191,7 @@ func TestDatabaseFaults(t *testing.T) {
 			if len(pids) == 0 {
 				return errors.New("nothing runs that matches " + pattern)
 			}
-			return kill([]int{pids[rand.IntN(len(pids))]}) //nolint:gosec // a victim, not a secret
+			return kill([]int{pids[rand.IntN(len(pids))]}) // a victim, not a secret
 		}
 	}
 	for _, v := range []struct {
@@ -207,7 +207,7 @@ func TestDatabaseFaults(t *testing.T) {
 	} {
 		for _, n := range []int{2, 1} { // a node joins, and leaves
 			o := s.ask(base+"/scale", api.Scale{Set: map[string]int{"mysql": n, "glb": 1}})
-			<-time.After(time.Duration(500+rand.IntN(4000)) * time.Millisecond) //nolint:gosec // a moment
+			<-time.After(time.Duration(500+rand.IntN(4000)) * time.Millisecond) // a moment
 			if err := v.kill(); err != nil {
 				t.Error(err)
 			}

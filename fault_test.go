@@ -195,7 +195,7 @@ func TestFaults(t *testing.T) {
 						s = newStage(t, home, base)
 						w = newWant(s, base)
 					}
-					r := rand.New(rand.NewPCG(seed, uint64(10*n+m))) //nolint:gosec // moments, not secrets
+					r := rand.New(rand.NewPCG(seed, uint64(10*n+m))) // moments, not secrets
 					s.T = t
 					defer func() {
 						if t.Failed() {

@@ -234,7 +234,7 @@ func (c *console) addKey(file string, have []byte) error {
 
 // giveTo makes files an account's own.
 func giveTo(name string, files ...string) error {
-	return exec.Command("chown", append([]string{name + ":" + name}, files...)...).Run() //nolint:gosec,noctx // our own constants; a moment
+	return exec.Command("chown", append([]string{name + ":" + name}, files...)...).Run() //nolint:noctx // a moment
 }
 
 func (c *console) upgrade(ctx context.Context) error {

@@ -74,8 +74,9 @@ func (p *Program) runDoctor(x *cli.Context) error {
 		return cli.Exit("", 2)
 	case doctor.Warn:
 		return cli.Exit("", 1)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // report is what -o json prints.

@@ -102,7 +102,7 @@ func (p *Program) patient(x *cli.Context, c *config.Config, of doctor.Subject) *
 		return a, err
 	}
 	d.Layers = func() ([]string, string, error) { return p.missingLayers(c) }
-	switch of {
+	switch of { //nolint:exhaustive // a client has none of these
 	case doctor.Instance, doctor.Node:
 		dir := filepath.Join(c.DataDir, map[doctor.Subject]string{doctor.Instance: "identity", doctor.Node: "node"}[of])
 		d.Identity = func() (string, time.Time, error) {

@@ -51,7 +51,7 @@ func notify(state string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_, err = c.Write([]byte(state))
 	return err
 }

@@ -5,6 +5,7 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -100,7 +101,7 @@ func (p *Program) role(ctx context.Context, role string, args []string) error {
 		"agent":    p.instanceCommand("agent"),
 		"node":     p.nodeCommand(),
 		roleJoin:   p.instanceCommand(""),
-		roleInit:   p.initCommand(),
+		roleInit:   p.initCommand(), //nolint:contextcheck // orphans are reaped until all is over
 		roleTool:   p.toolCommand(),
 		roleCard:   p.cardCommand(),
 		roleGuest:  p.guestCommand(),
@@ -116,7 +117,8 @@ func (p *Program) commands() []*cli.Command {
 }
 
 func exitOf(err error) int {
-	if e, ok := err.(cli.ExitCoder); ok {
+	var e cli.ExitCoder
+	if errors.As(err, &e) {
 		return e.ExitCode()
 	}
 	return max(api.CodeOf(err).Exit(), 1)

@@ -84,7 +84,7 @@ func loadSettings(x *cli.Context) (*config.Config, error) {
 func makeDataDir(dir string) error {
 	err := os.MkdirAll(dir, 0o711)
 	if err == nil {
-		err = os.Chmod(dir, 0o711) //nolint:gosec // see above
+		err = os.Chmod(dir, 0o711)
 	}
 	if err != nil {
 		return &api.Error{Code: api.CodeUnavailable, Op: "make", Object: "data directory " + dir, Err: err, Hint: "choose another by --data-dir"}

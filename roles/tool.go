@@ -43,7 +43,7 @@ func (p *Program) toolCommand() *cli.Command {
 		go reloadCredentials(x.Context, c, dir, log)
 		id := c.Identity()
 		accept := pki.AgentsOf(id.Application, id.Service)
-		files := func(n int) *os.File { return os.NewFile(uintptr(3+n), fmt.Sprintf("socket %d", n)) } //nolint:gosec // n is small
+		files := func(n int) *os.File { return os.NewFile(uintptr(3+n), fmt.Sprintf("socket %d", n)) } // n is small
 		return tool(x.Context, services.ToolHost{Args: x.Args().Tail(), Log: log, Files: files,
 			Server: pki.ServerTLS(c, accept), Client: pki.ClientTLS(c, accept)})
 	}}

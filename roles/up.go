@@ -94,7 +94,7 @@ func (p *Program) up(ctx context.Context, c *config.Config, demoFile, passwordFi
 		fmt.Fprintf(p.Stdout, "\n  %-10s %s   (answers, %s after it was asked for)\n", d.name, site, time.Since(began).Round(100*time.Millisecond))
 		return nil
 	}
-	stop := func(d *director.Director) error {
+	stop := func(d *director.Director) error { //nolint:contextcheck // what ends is ended in order; ctx is over by then
 		fmt.Fprintln(p.Stdout, "\nStopping what was started; everything is kept for the next start …")
 		ctx, cancel := context.WithTimeout(context.Background(), haltTime)
 		defer cancel()

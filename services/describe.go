@@ -3,6 +3,7 @@ package services
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -147,7 +148,8 @@ func (k Kind) MergeSettings(current, patch json.RawMessage) (json.RawMessage, er
 		d := json.NewDecoder(bytes.NewReader(layer))
 		if err := d.Decode(full.Interface()); err != nil {
 			field := "settings"
-			if te, ok := err.(*json.UnmarshalTypeError); ok {
+			var te *json.UnmarshalTypeError
+			if errors.As(err, &te) {
 				field = te.Field[strings.LastIndexByte(te.Field, '.')+1:] // without the struct it is embedded in
 			}
 			return nil, invalid(field, "%v", err)
@@ -170,7 +172,7 @@ func (k Kind) MergeSettings(current, patch json.RawMessage) (json.RawMessage, er
 var sizePattern = regexp.MustCompile(`^[1-9][0-9]{0,8}[KMG]?$`)
 
 func checkSetting(s api.Setting, v reflect.Value) error {
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // others have no limits
 	case reflect.Int, reflect.Int64:
 		if s.Min != nil && v.Int() < *s.Min {
 			return fmt.Errorf("%d is less than %d", v.Int(), *s.Min)

@@ -36,7 +36,7 @@ func ShortDir(dir, at string) (path string, hold io.Closer, err error) {
 	if len(path) > socketsDir {
 		return "", nil, fmt.Errorf("directory for sockets: %s is longer than %d bytes, too", path, socketsDir)
 	}
-	if err := os.Mkdir(at, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // daemons of other accounts pass through it
+	if err := os.Mkdir(at, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { // daemons of other accounts pass through it
 		return "", nil, fmt.Errorf("directory for sockets: %w", err)
 	}
 	// Others can make directories there, too.

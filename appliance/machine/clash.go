@@ -36,7 +36,7 @@ func Clash(device string, addresses []netip.Addr) (map[netip.Addr]string, error)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	at := unix.SockaddrLinklayer{Protocol: arp, Ifindex: i.Index}
 	if err := unix.Bind(fd, &at); err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (s *Sim) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instance,
 	var have []cloud.Instance
 	var errs []error
 	for _, spec := range specs {
-		inst, err := s.launch(spec)
+		inst, err := s.launch(spec) //nolint:contextcheck // what boots outlives the launch
 		if err != nil {
 			errs = append(errs, &cloud.LaunchError{Name: spec.Name, Err: err})
 			continue

@@ -25,7 +25,7 @@ func Encode(c Context) ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return json.MarshalIndent(c, "", "  ")
+	return json.MarshalIndent(c, "", "  ") //nolint:gosec // an instance joins by it
 }
 
 // Parse reads what Encode made and refuses unknown fields.

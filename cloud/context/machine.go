@@ -204,7 +204,7 @@ func noCloud(read reader) (m Machine, err error) {
 
 // scalars are all values of a list, of a map, or the one value.
 func scalars(n *yaml.Node) (list []string) {
-	switch n.Kind {
+	switch n.Kind { //nolint:exhaustive // the others have no values
 	case yaml.ScalarNode:
 		return strings.Split(n.Value, "\n")
 	case yaml.SequenceNode:
@@ -282,7 +282,7 @@ func prefix(address, mask string) (netip.Prefix, bool) {
 	}
 	m := net.ParseIP(mask)
 	if v4 := m.To4(); v4 != nil && a.Is4() {
-		m = net.IP(v4)
+		m = v4
 	}
 	bits, all := net.IPMask(m).Size()
 	if all != a.BitLen() {

@@ -48,7 +48,7 @@ func (d *driver) Check(ctx context.Context) error {
 		}
 	}
 	var fsys unix.Statfs_t
-	if err := unix.Statfs(d.c.Dir, &fsys); err == nil && slices.Contains(noUpper, int64(fsys.Type)) {
+	if err := unix.Statfs(d.c.Dir, &fsys); err == nil && slices.Contains(noUpper, int64(fsys.Type)) { //nolint:unconvert // of 32 bits on small machines
 		return missing("%s lies on a file system that cannot take instances' files (overlay or network): choose another data directory", d.c.Dir)
 	}
 	// Asked, not tried: a node is checked each minute, and every file that is made wears its card.

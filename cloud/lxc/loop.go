@@ -63,7 +63,7 @@ func openDevice(name string, flag int) (*os.File, error) {
 	if _, err := fmt.Sscanf(string(b), "%d:%d", &major, &minor); err != nil {
 		return nil, err
 	}
-	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil && !errors.Is(err, unix.EEXIST) { //nolint:gosec // the kernel's number of a device
 		return nil, &fs.PathError{Op: "mknod", Path: path, Err: err}
 	}
 	return os.OpenFile(path, flag|unix.O_CLOEXEC, 0)
@@ -111,7 +111,7 @@ func bindLoop(path string) (*os.File, error) {
 }
 
 func configure(loop, image *os.File, flags uint32) error {
-	c := unix.LoopConfig{Fd: uint32(image.Fd()), Size: imageBlock, Info: unix.LoopInfo64{Flags: flags}}
+	c := unix.LoopConfig{Fd: uint32(image.Fd()), Size: imageBlock, Info: unix.LoopInfo64{Flags: flags}} //nolint:gosec // a descriptor fits
 	copy(c.Info.File_name[:len(c.Info.File_name)-1], image.Name())
 	return unix.IoctlLoopConfigure(int(loop.Fd()), &c)
 }

@@ -200,7 +200,7 @@ func growMounted(m *os.File, bytes int64) error {
 		return fmt.Errorf("open the file system: %w", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	blocks := uint64(bytes / imageBlock)
+	blocks := uint64(bytes / imageBlock)                                                                             //nolint:gosec // sizes are positive
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlResize, uintptr(unsafe.Pointer(&blocks))); e != 0 { //nolint:gosec // the kernel reads a number
 		return fmt.Errorf("grow the file system to %d bytes: %w", bytes, e)
 	}

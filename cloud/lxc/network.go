@@ -158,8 +158,8 @@ func (n *network) at(slot, host int) netip.Addr { return in(n.plan.Subnet, slot,
 func in(subnet netip.Prefix, slot, host int) netip.Addr {
 	b := subnet.Addr().As4()
 	base := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8
-	v := base + uint32(slot)<<8 + uint32(host)
-	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+	v := base + uint32(slot)<<8 + uint32(host)                                           //nolint:gosec // within the network
+	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}) //nolint:gosec // one byte after the other
 }
 
 func (n *network) gateway(slot int) netip.Addr {

@@ -32,7 +32,7 @@ func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
 			all[n] = d.remembered(m.ID)
 			return nil
 		}
-		all[n] = d.compare(m.ID, got, asked)
+		all[n] = d.compare(m.ID, got, asked) //nolint:contextcheck // what it ends, it ends after the answer
 		return nil
 	})
 	d.forgetRemoved(f)

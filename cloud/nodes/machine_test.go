@@ -147,12 +147,12 @@ func (c machineConfig) run() error {
 		}
 		return c.leftovers()
 	})
-	l, err := net.Listen("unix", c.Socket) //nolint:noctx // the process ends with its test
+	l, err := net.Listen("unix", c.Socket) // the process ends with its test
 	if err != nil {
 		return err
 	}
 	// What instances must not reach on a machine.
-	other, err := net.Listen("tcp", "0.0.0.0:7000") //nolint:noctx // as above
+	other, err := net.Listen("tcp", "0.0.0.0:7000")
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (c machineConfig) run() error {
 		os.Exit(1)
 	}()
 	fmt.Println("ready")
-	return http.Serve(l, mux) //nolint:gosec // the test alone has the socket
+	return http.Serve(l, mux) // the test alone has the socket
 }
 
 type linkOrder struct {

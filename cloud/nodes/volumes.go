@@ -131,7 +131,7 @@ func (d *driver) ListVolumes(ctx context.Context) ([]cloud.Volume, error) {
 			d.log.Warn("machine does not tell what volumes it has, they are taken for unchanged", "machine", m.ID, "error", err)
 			return nil
 		}
-		all[n] = d.compareVolumes(m.ID, got)
+		all[n] = d.compareVolumes(m.ID, got) //nolint:contextcheck // as in list
 		return nil
 	})
 	found := slices.Concat(all...)

@@ -25,8 +25,8 @@ func Room(dir string, bytes int64) error {
 	if err := unix.Statfs(dir, &d); err != nil {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	free := int64(d.Bavail) * d.Frsize
-	reserve := min(reserveBytes, int64(d.Blocks)*d.Frsize/reserveShare)
+	free := int64(d.Bavail) * d.Frsize                                  //nolint:gosec // file systems are smaller
+	reserve := min(reserveBytes, int64(d.Blocks)*d.Frsize/reserveShare) //nolint:gosec // file systems are smaller
 	if bytes > free-reserve {
 		return fmt.Errorf("%w: %s are asked for, and %s are free on the disk of %s, of which %s stay free: make room, or ask for less",
 			cloud.ErrQuota, size(bytes), size(free), dir, size(reserve))

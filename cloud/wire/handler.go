@@ -130,7 +130,7 @@ func (s *server) fetch(ctx context.Context, digest string) (string, error) {
 	if f == nil {
 		f = &flight{done: make(chan struct{})}
 		s.flights[digest] = f
-		go func() { //nolint:contextcheck // it goes on for the next order
+		go func() { // it goes on for the next order
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), layersTime)
 			defer cancel()
 			f.dir, f.err = s.layers(ctx, digest)

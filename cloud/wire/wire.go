@@ -77,7 +77,7 @@ func faults(err error) []fault {
 	if err == nil {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what is wrapped further down belongs to its wrapper
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // what is wrapped further down belongs to its wrapper
 		var list []fault
 		all := true // a %w of several errors is one error with a text of its own
 		for _, e := range joined.Unwrap() {

@@ -113,7 +113,7 @@ var errNoRoom = errors.New("its disk takes more room unpacked than there is besi
 // can be packed that unpack to more than any disk has.
 func roomFor(f *os.File) (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil { //nolint:gosec // a file descriptor
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil { // a file descriptor
 		return 0, err
 	}
 	return int64(st.Bavail)*st.Bsize - keptFree, nil //nolint:gosec // no disk has 2^63 bytes
@@ -130,7 +130,7 @@ func scratch(dir string) (*os.File, error) {
 	for _, d := range []string{dir, os.TempDir()} { // images may lie where nobody may write
 		fd, err := unix.Open(d, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 		if err == nil {
-			return os.NewFile(uintptr(fd), "unpacked disk"), nil //nolint:gosec // a file descriptor
+			return os.NewFile(uintptr(fd), "unpacked disk"), nil // a file descriptor
 		}
 	}
 	f, err := os.CreateTemp("", "nutshell-check-")

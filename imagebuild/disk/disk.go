@@ -143,7 +143,7 @@ func (d Disk) partition(file string, size, rootAt, rootBytes int64) (err error) 
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
 	part := func(index int, at, bytes int64, kind gpt.Type, name string) *gpt.Partition {
-		return &gpt.Partition{Index: index, Start: uint64(at / sector), End: uint64((at+bytes)/sector) - 1, Type: kind, Name: name, GUID: d.GUID[:len(d.GUID)-1] + fmt.Sprint(index)}
+		return &gpt.Partition{Index: index, Start: uint64(at / sector), End: uint64((at+bytes)/sector) - 1, Type: kind, Name: name, GUID: d.GUID[:len(d.GUID)-1] + fmt.Sprint(index)} //nolint:gosec // places on a disk are positive
 	}
 	table := &gpt.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector, ProtectiveMBR: true, GUID: d.GUID, Partitions: []*gpt.Partition{
 		part(1, biosAt, biosOf, gpt.BIOSBoot, "bios"), part(2, bootAt, d.BootBytes, gpt.EFISystemPartition, "boot"), part(3, rootAt, rootBytes, gpt.LinuxFilesystem, "root")}}

@@ -94,7 +94,7 @@ func Check(r io.Reader, grain func(at int64, data []byte) error) (Facts, error) 
 	var e envelope
 	for {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

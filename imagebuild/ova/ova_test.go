@@ -131,7 +131,7 @@ func TestOneOfEachKind(t *testing.T) {
 		in, out := tar.NewReader(bytes.NewReader(written(t, t.TempDir(), sample()))), tar.NewWriter(&b)
 		for {
 			h, err := in.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -49,7 +49,7 @@ func WriteVMDK(ctx context.Context, w io.Writer, raw *os.File, capacity int64, n
 	v := &vmdk{w: bufio.NewWriterSize(w, 1<<20), capacity: uint64(capacity / sector)}
 	v.sectors(v.header(^uint64(0)))
 	v.sectors(pad([]byte(v.descriptor(name)), descriptorOf*sector))
-	v.sectors(make([]byte, (overhead-int(v.at))*sector))
+	v.sectors(make([]byte, (overhead-int(v.at))*sector)) //nolint:gosec // the disk's size is checked first
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -73,7 +73,7 @@ func WriteVMDK(ctx context.Context, w io.Writer, raw *os.File, capacity int64, n
 			return
 		}
 		v.mark(tableBytes/sector, markTable)
-		directory[current] = uint32(v.at)
+		directory[current] = uint32(v.at) //nolint:gosec // the disk's size is checked first
 		v.sectors(numbers(table))
 		clear(table)
 	}
@@ -82,11 +82,11 @@ func WriteVMDK(ctx context.Context, w io.Writer, raw *os.File, capacity int64, n
 		if err != nil {
 			return err
 		}
-		if t := int(g.index / tableEntries); t != current {
+		if t := int(g.index / tableEntries); t != current { //nolint:gosec // the disk's size is checked first
 			flush()
 			current = t
 		}
-		table[g.index%tableEntries] = uint32(v.at)
+		table[g.index%tableEntries] = uint32(v.at) //nolint:gosec // the disk's size is checked first
 		v.sectors(pad(g.bytes, sector))
 		progress(float64(g.index) / float64(grains))
 	}
@@ -124,7 +124,7 @@ func (v *vmdk) sectors(b []byte) {
 
 func (v *vmdk) mark(sectors int, kind uint32) {
 	b := make([]byte, sector)
-	binary.LittleEndian.PutUint64(b, uint64(sectors))
+	binary.LittleEndian.PutUint64(b, uint64(sectors)) //nolint:gosec // a count
 	binary.LittleEndian.PutUint32(b[12:], kind)
 	v.sectors(b)
 }
@@ -229,7 +229,7 @@ func compress(ctx context.Context, raw io.ReaderAt, extents []sparse.Extent) <-c
 		next := int64(0)
 		for _, e := range extents {
 			for next = max(next, e.At/grainBytes); next*grainBytes < e.At+e.Length; next++ {
-				j := &job{index: uint64(next), raw: make([]byte, grainBytes), done: make(chan grain, 1)} //nolint:gosec // not negative
+				j := &job{index: uint64(next), raw: make([]byte, grainBytes), done: make(chan grain, 1)} // not negative
 				if _, err := raw.ReadAt(j.raw, next*grainBytes); err != nil && !errors.Is(err, io.EOF) {
 					j.err = fmt.Errorf("read disk: %w", err)
 				} else if bytes.Equal(j.raw, zero) {

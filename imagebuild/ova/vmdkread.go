@@ -72,7 +72,7 @@ func (v *reader) read(n int) ([]byte, error) {
 	if _, err := io.ReadFull(v.r, b); err != nil {
 		return nil, fmt.Errorf("the file ends too early: %w", err)
 	}
-	v.at += uint64(n / sector)
+	v.at += uint64(n / sector) //nolint:gosec // what was read is not negative
 	return b, nil
 }
 

@@ -67,10 +67,10 @@ func Write(ctx context.Context, out *os.File, raw *os.File, capacity int64, prog
 	copy(h, "QFI\xfb")
 	be.PutUint32(h[4:], 3)
 	be.PutUint32(h[20:], clusterBits)
-	be.PutUint64(h[24:], uint64(capacity)) //nolint:gosec // positive
-	be.PutUint32(h[36:], uint32(len(first)))
-	be.PutUint64(h[40:], uint64(firstAt))
-	be.PutUint64(h[48:], uint64(countsAt))
+	be.PutUint64(h[24:], uint64(capacity))      // positive
+	be.PutUint32(h[36:], uint32(len(first)))    //nolint:gosec // counts and places, positive
+	be.PutUint64(h[40:], uint64(firstAt))       //nolint:gosec // counts and places, positive
+	be.PutUint64(h[48:], uint64(countsAt))      //nolint:gosec // counts and places, positive
 	be.PutUint32(h[56:], uint32(countClusters)) //nolint:gosec // small
 	be.PutUint64(h[72:], otherMethod)
 	be.PutUint32(h[96:], 4) // 2^4 bits for each count

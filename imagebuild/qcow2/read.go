@@ -72,8 +72,8 @@ func read(r io.ReaderAt, z *zstd.Decoder, entry uint64) ([]byte, error) {
 		return data, err
 	}
 	entry &^= compressed | copied
-	at := int64(entry & (1<<sectorsShift - 1)) //nolint:gosec // the mask bounds it
-	sectors := int64(entry >> sectorsShift)    //nolint:gosec // as above
+	at := int64(entry & (1<<sectorsShift - 1)) // the mask bounds it
+	sectors := int64(entry >> sectorsShift)
 	small := make([]byte, (sectors+1)*sector-at%sector)
 	n, err := r.ReadAt(small, at)
 	if err != nil && !errors.Is(err, io.EOF) {

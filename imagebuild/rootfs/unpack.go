@@ -58,7 +58,7 @@ func (j Job) configure() error {
 		return err
 	}
 	defer root.Close()
-	for to, from := range map[string]string{"etc/passwd": "usr/share/base-passwd/passwd.master", "etc/group": "usr/share/base-passwd/group.master",
+	for to, from := range map[string]string{"etc/passwd": "usr/share/base-passwd/passwd.master", "etc/group": "usr/share/base-passwd/group.master", //nolint:gosec // names of files
 		"etc/nsswitch.conf": "usr/share/libc-bin/nsswitch.conf", "etc/profile": "usr/share/base-files/profile"} {
 		b, err := root.ReadFile(from)
 		if errors.Is(err, fs.ErrNotExist) {

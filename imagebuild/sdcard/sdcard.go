@@ -212,7 +212,7 @@ func CheckBinary(file string) error {
 	if err != nil {
 		return wrong("this is no program for Linux", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if f.Machine != elf.EM_AARCH64 {
 		return wrong("a Pi needs a program for 64-bit ARM, this one is for "+strings.TrimPrefix(f.Machine.String(), "EM_"), nil)
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -202,7 +201,7 @@ func TestCheckBinary(t *testing.T) {
 	}
 	for _, arch := range []string{"arm64", "amd64"} {
 		out := filepath.Join(dir, arch)
-		cmd := exec.CommandContext(t.Context(), filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", out, src)
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, src)
 		cmd.Env = append(os.Environ(), "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=")
 		if b, err := cmd.CombinedOutput(); err != nil {
 			t.Skipf("no Go here that builds for %s: %v: %s", arch, err, b)

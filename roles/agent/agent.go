@@ -104,7 +104,7 @@ func New(c Config) (*Agent, error) {
 }
 
 func (a *Agent) serve(ctx context.Context) error {
-	l, err := net.Listen("tcp", net.JoinHostPort(a.c.Address, strconv.Itoa(api.AgentPort)))
+	l, err := net.Listen("tcp", net.JoinHostPort(a.c.Address, strconv.Itoa(api.AgentPort))) //nolint:noctx // it does not wait
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}

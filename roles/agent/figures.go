@@ -99,7 +99,7 @@ func measure(ctx context.Context) (cpu float64, memory int64, n int) {
 			parent[p.Pid] = pp
 		}
 	}
-	top := int32(os.Getppid())
+	top := int32(os.Getppid()) //nolint:gosec // pids are below 2^22
 	var shared int64
 	for _, p := range all {
 		if !below(parent, p.Pid, top) {
@@ -110,8 +110,8 @@ func measure(ctx context.Context) (cpu float64, memory int64, n int) {
 			cpu += t.User + t.System
 		}
 		if m, err := p.MemoryInfoExWithContext(ctx); err == nil {
-			memory += int64(m.RSS) - int64(m.Shared)
-			shared = max(shared, int64(m.Shared))
+			memory += int64(m.RSS) - int64(m.Shared) //nolint:gosec // memories are smaller
+			shared = max(shared, int64(m.Shared))    //nolint:gosec // memories are smaller
 		}
 	}
 	return cpu, memory + shared, n

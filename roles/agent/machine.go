@@ -36,11 +36,11 @@ func newMachine(c Config) (*machine, error) {
 	}
 	for _, d := range []string{"etc", "run", "log", "tmp", "data", "code"} {
 		path := m.Dir(d)
-		if err := os.MkdirAll(path, 0o755); err != nil { //nolint:gosec // the unprivileged account reads code and configuration
+		if err := os.MkdirAll(path, 0o755); err != nil { // the unprivileged account reads code and configuration
 			return nil, fmt.Errorf("agent: %w", err)
 		}
 		if d == "log" { // made by whoever logged first, for itself; the code's account must get to those logs in it that it owns
-			if err := os.Chmod(path, 0o711); err != nil { //nolint:gosec // it cannot list them
+			if err := os.Chmod(path, 0o711); err != nil { // it cannot list them
 				return nil, fmt.Errorf("agent: %w", err)
 			}
 		}

@@ -49,7 +49,7 @@ func syncAll(dir string) error {
 		return err
 	}
 	defer d.Close()
-	return unix.Syncfs(int(d.Fd())) //nolint:gosec // a file descriptor fits
+	return unix.Syncfs(int(d.Fd()))
 }
 
 // bootID tells one start of this machine from another.

@@ -35,7 +35,7 @@ func (a *Agent) send(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	rpc.Give(w, r, func(ctx context.Context, w io.Writer) (string, error) {
 		position, err := half.Send(ctx, name, rpc.Args(r), w)
-		a.noteStream("stream given", name, err)
+		a.noteStream("given", name, err)
 		return position, err
 	})
 }
@@ -45,7 +45,7 @@ func (a *Agent) noteStream(what, name string, err error) {
 		a.c.Log.Warn("stream broken off", "stream", name, "error", err)
 		return
 	}
-	a.c.Log.Info(what, "stream", name)
+	a.c.Log.Info("stream passed", "stream", name, "way", what)
 }
 
 func (a *Agent) streamHalf() (services.StreamAgent, error) {

@@ -71,7 +71,7 @@ func (a *Agent) attend(ctx context.Context, conn *terminal.Conn, sh *shell.Shell
 		sh.Hangup()
 		return nil
 	}
-	go func() { exited <- sh.Copy(end.Send) }()
+	go func() { exited <- sh.Copy(end.Send) }() //nolint:contextcheck // the connection ends it
 	go func() {
 		for {
 			p, err := end.Receive()

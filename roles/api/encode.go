@@ -26,7 +26,7 @@ func Encode(v any) ([]byte, error) {
 // filled is v with empty lists and maps in place of nil ones, and whether
 // there were any; what holds one is copied, because others may hold v, too.
 func filled(v reflect.Value) (reflect.Value, bool) {
-	switch v.Kind() { //nolint:exhaustive // the others hold nothing
+	switch v.Kind() { // the others hold nothing
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 { // bytes, and JSON that is sent as it is
 			return v, false

@@ -93,7 +93,7 @@ func AsError(err error) *Error {
 	}
 	var e *Error
 	if errors.As(err, &e) {
-		if error(e) == err || err.Error() == e.Error() {
+		if error(e) == err || err.Error() == e.Error() { //nolint:errorlint // is it wrapped? is the question
 			return e.withCause()
 		}
 		wrapped := *e

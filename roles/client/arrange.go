@@ -45,7 +45,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			return append(out, "--help"), nil
 		}
 	}
-	if len(p.args) > 0 && !(p.last().command != nil && p.last().command.SkipFlagParsing) {
+	if len(p.args) > 0 && (p.last().command == nil || !p.last().command.SkipFlagParsing) {
 		out = append(out, "--")
 	}
 	return append(out, p.args...), nil

@@ -87,14 +87,14 @@ func Main(ctx context.Context, args []string, o Options) int {
 		c.complete(ctx, program, words)
 		return 0
 	}
-	app, err := c.app(program)
+	app, err := c.app(program) //nolint:contextcheck // commands get theirs when they run
 	if err == nil {
 		_, err = arrange(app, args)
 	}
 	if err != nil && c.learnKinds(ctx, args) {
 		// The word that was not known may be a kind or a part that only the
 		// director knows of.
-		app, err = c.app(program)
+		app, err = c.app(program) //nolint:contextcheck // commands get theirs when they run
 	}
 	if app == nil {
 		return c.report(err)
@@ -128,12 +128,12 @@ func (c *Client) app(program string) (*cli.App, error) {
 		HideHelpCommand: true, HideVersion: true, CustomAppHelpTemplate: appHelp,
 		ExitErrHandler: func(*cli.Context, error) {}, // report does it, and main exits
 	}
-	switch {
-	case program == "nutshell":
+	switch program {
+	case "nutshell":
 		app.Commands = append(slices.Clone(c.o.Commands), app.Commands...)
 		app.Flags = append(slices.Clone(c.o.Flags), app.Flags...)
 		app.Action = c.o.Action
-	case program == "cps-tools":
+	case "cps-tools":
 		app.Usage = "the ConPaaS command line, spoken to Nutshell"
 	default:
 		name := sameName(strings.TrimPrefix(program, "cps-"))

@@ -54,7 +54,7 @@ func (c *Client) complete(ctx context.Context, program string, words []string) {
 		program, words = words[0], words[1:]
 		c.old = true
 	}
-	app, err := c.app(program)
+	app, err := c.app(program) //nolint:contextcheck // commands get theirs when they run
 	if err != nil {
 		return
 	}
@@ -79,7 +79,7 @@ func (c *Client) complete(ctx context.Context, program string, words []string) {
 	case len(p.last().commands) > 0:
 		answers = commandWords(p.last().commands)
 		if program == "nutshell" && len(p.levels) == 1 && strings.HasPrefix(last, "cps-") {
-			answers = c.oldPrograms()
+			answers = c.oldPrograms() //nolint:contextcheck // as above
 		}
 	default:
 		answers, files = c.argument(ctx, typed, p)

@@ -73,7 +73,7 @@ func getInstanceFile(r *call, _ api.Application, s api.Service) error {
 
 func putInstanceFile(r *call, _ api.Application, s api.Service) error {
 	to := r.arg("path")
-	var body io.Reader = r.o.Stdin
+	body := r.o.Stdin
 	if name := r.arg("filename"); name != stdinName {
 		f, err := os.Open(name)
 		if err != nil {

@@ -203,7 +203,7 @@ func (r *call) askOperation(ctx context.Context, id string, poll time.Duration) 
 	ctx, cancel := context.WithTimeout(ctx, poll+callTime)
 	defer cancel()
 	var op api.Operation
-	err := r.explain(r.caller().Do(ctx, "GET", fmt.Sprintf("/api/v1/operations/%s?wait=%s", escape(id), poll), nil, &op))
+	err := r.explain(r.caller().Do(ctx, "GET", fmt.Sprintf("/api/v1/operations/%s?wait=%s", escape(id), poll), nil, &op)) //nolint:contextcheck // what it asks to explain is asked at the end, too
 	return op, err
 }
 

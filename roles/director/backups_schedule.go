@@ -245,7 +245,7 @@ func (d *Director) lastPiece(ctx context.Context, a store.Application, s store.S
 // is tried again at the next time.
 func (d *Director) fetchLog(ctx context.Context, s store.Service) {
 	lock, _ := d.backups.logs.LoadOrStore(backupKey(s), &sync.Mutex{})
-	mu := lock.(*sync.Mutex) //nolint:errcheck // nothing else is stored there
+	mu := lock.(*sync.Mutex) // nothing else is stored there
 	mu.Lock()
 	defer mu.Unlock()
 	began := d.c.Now()

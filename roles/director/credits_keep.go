@@ -323,7 +323,7 @@ func (d *Director) bill(ctx context.Context, clock bool) (wrote bool, err error)
 	}
 	owes := slices.ContainsFunc(all, func(m store.Meter) bool { return credit.Meter(m).Runs() && credit.Meter(m).Owed(now) > 0 })
 	runs := slices.ContainsFunc(all, func(m store.Meter) bool { return credit.Meter(m).Runs() })
-	if !owes && !(clock && runs) {
+	if !owes && (!clock || !runs) {
 		return false, nil
 	}
 	return true, d.write(ctx, func(ctx context.Context, t *store.Tx) error {

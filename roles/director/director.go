@@ -227,7 +227,7 @@ func (d *Director) open(ctx context.Context) error {
 	if err := d.firstUser(ctx); err != nil {
 		return err
 	}
-	if err := d.openFront(); err != nil { //nolint:contextcheck // its connections have contexts of their own
+	if err := d.openFront(); err != nil { // its connections have contexts of their own
 		return err
 	}
 	fresh := func(h http.Handler) http.Handler { return pki.FreshConnections(d.c.Now, h) }

@@ -81,7 +81,7 @@ func (d *Director) soon(ctx context.Context, get func(context.Context, progress)
 		err    error
 	}
 	done := make(chan result, 1)
-	d.goWork(func(ctx context.Context) { //nolint:contextcheck // it goes on for the next launch
+	d.goWork(func(ctx context.Context) { // it goes on for the next launch
 		layers, err := get(ctx, func(string, float64) {})
 		done <- result{layers, err}
 	})

@@ -214,7 +214,7 @@ func (d *Director) followLogs(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.Stream(ctx, http.MethodGet, "/v1/lines/follow?"+l.query.Values().Encode(), nil)
+	resp, err := c.Stream(ctx, http.MethodGet, "/v1/lines/follow?"+l.query.Values().Encode(), nil) //nolint:bodyclose // the goroutine below closes it
 	if err != nil {
 		return nil, err
 	}

@@ -235,14 +235,6 @@ func delayed(p planned, plan []planned) bool {
 	})
 }
 
-func serviceNames(plan []planned) string {
-	var names []string
-	for _, p := range plan {
-		names = append(names, p.ServiceName)
-	}
-	return strings.Join(names, ", ")
-}
-
 // maxScript bounds a startup script, in bytes.
 const maxScript = 256 << 10
 

@@ -168,7 +168,7 @@ func TestManifestRefused(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"no-such-kind":     {"Services: [{Type: cobol}]", "Type"},
 		"no-such-cloud":    {one("Cloud: mars"), "Cloud"},
-		"no-such-setting":  {one("Settings: {levle: 1}"), "Settings"},
+		"no-such-setting":  {one("Settings: {no_level: 1}"), "Settings"},
 		"setting-bounds":   {one("Settings: {level: 99}"), "Settings"},
 		"no-such-role":     {one("StartupInstances: {glb: 1}"), "StartupInstances"},
 		"too-many":         {one("StartupInstances: {web: 9}"), "StartupInstances"},

@@ -91,7 +91,7 @@ func (d *Director) describeService(ctx context.Context, a store.Application, s s
 	out.StartupInstances = map[string]manifest.Count{}
 	for _, p := range kind.Parts {
 		if !p.Fixed {
-			out.StartupInstances[p.Name] = manifest.Count(s.Parts[p.Name]) //nolint:gosec // counts are small
+			out.StartupInstances[p.Name] = manifest.Count(s.Parts[p.Name]) // counts are small
 		}
 	}
 	if out.Settings, err = changedSettings(kind, s.Settings); err != nil {
@@ -144,7 +144,7 @@ func (d *Director) describeVolumes(ctx context.Context, out *manifest.Service, s
 		if v.Part != "" || v.State == api.VolumeLeaving {
 			continue // those of parts are made with their instances
 		}
-		node := manifest.Count(1 + slices.IndexFunc(instances, func(i store.Instance) bool { return i.ID == v.Instance })) //nolint:gosec // small
+		node := manifest.Count(1 + slices.IndexFunc(instances, func(i store.Instance) bool { return i.ID == v.Instance })) // small
 		if v.State != api.VolumeAttached {
 			node = 0
 		}

@@ -49,7 +49,7 @@ func (d *Director) measured(ctx context.Context, in *struct{ Body []api.Measured
 		of, ok := service[m.Instance]
 		return !ok || of != m.Service
 	})
-	d.metrics.Add(id.Application, ours)
+	d.metrics.Add(id.Application, ours) //nolint:contextcheck // figures are kept even if the one who brought them is gone
 	return httpapi.None{}, nil
 }
 
@@ -100,7 +100,7 @@ func (d *Director) measureEdge(ctx context.Context) {
 			return
 		case <-tick.C:
 			for application, list := range edgeMeasured(d.front.figures()) {
-				d.metrics.Add(application, list)
+				d.metrics.Add(application, list) //nolint:contextcheck // figures are kept even if the one who brought them is gone
 			}
 		}
 	}

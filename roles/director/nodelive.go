@@ -103,7 +103,7 @@ func (d *Director) nodeClient(id, address string, port int) *rpc.Client {
 	if port == 0 {
 		port = api.NodePort
 	}
-	base := "https://" + netip.AddrPortFrom(addrOf(address), uint16(port)).String() //nolint:gosec // checked when it was told
+	base := "https://" + netip.AddrPortFrom(addrOf(address), uint16(port)).String() // checked when it was told
 	n := d.nodes
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -328,5 +328,5 @@ func behind(p netip.Prefix) (netip.Prefix, bool) {
 		return p, false
 	}
 	n += size
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), p.Bits()), true
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), p.Bits()), true //nolint:gosec // one byte after the other
 }

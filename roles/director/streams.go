@@ -162,7 +162,7 @@ func (d *Director) giveStream(ctx context.Context, in *StreamActionPath) (*httpa
 		_ = w.CloseWithError(err)
 	})
 	first := bufio.NewReaderSize(r, 64<<10)
-	if _, err := first.Peek(1); err != nil && err != io.EOF { //nolint:errorlint // a pipe hands errors on as they are
+	if _, err := first.Peek(1); err != nil && err != io.EOF { // a pipe hands errors on as they are
 		_ = r.Close()
 		return nil, err
 	}

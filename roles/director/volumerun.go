@@ -163,8 +163,9 @@ func (d *Director) unused(ctx context.Context, v store.Volume) error {
 	case api.CodeUnavailable, api.CodeDeadline, api.CodeNotFound:
 		d.c.Log.Warn("nobody could say whether a volume is in use", "app", v.Application, "volume", v.ID, "error", err)
 		return ctx.Err()
+	default:
+		return err
 	}
-	return err
 }
 
 func (d *Director) runDelVolume(ctx context.Context, run *operation.Run, p *place, v store.Volume, forGood bool) error {

@@ -44,7 +44,7 @@ func HasTables() error {
 	}
 	if n >= length && binary.NativeEndian.Uint16(answer[4:]) == unix.NLMSG_ERROR {
 		if code := int32(binary.NativeEndian.Uint32(answer[16:])); code != 0 { //nolint:gosec // the kernel's errno, negative
-			return unix.Errno(-code)
+			return unix.Errno(-code) //nolint:gosec // the kernel's own
 		}
 	}
 	return nil

@@ -167,7 +167,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		{"data-is-a-file", Director, func(t *testing.T, p *Patient) { put(t, p, map[string]string{"/file": ""}); p.DataDir = p.path("/file") }, "data", Fail, "no directory", "data_dir"},
 		{"database-open-to-all", Director, func(t *testing.T, p *Patient) {
 			put(t, p, map[string]string{"/data/nutshell.db": "x"})
-			if err := os.Chmod(p.path("/data/nutshell.db"), 0o644); err != nil { //nolint:gosec // that is the point
+			if err := os.Chmod(p.path("/data/nutshell.db"), 0o644); err != nil { // that is the point
 				t.Fatal(err)
 			}
 		}, "data", Fail, "other accounts", "chmod go="},
@@ -259,7 +259,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		{"director-says-cloud", Client, answer(func(a *Answer) { a.Problems = map[string]string{"ec2": "no credentials"} }), "cloud ec2", Fail, "no credentials", ""},
 		{"secrets-shown", Director, func(t *testing.T, p *Patient) {
 			put(t, p, map[string]string{"/n.yaml": ""})
-			if err := os.Chmod(p.path("/n.yaml"), 0o644); err != nil { //nolint:gosec // that is the point
+			if err := os.Chmod(p.path("/n.yaml"), 0o644); err != nil { // that is the point
 				t.Fatal(err)
 			}
 			p.SecretFiles = []string{p.path("/n.yaml")}
@@ -285,7 +285,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	p := healthy(t)
 	if os.Geteuid() == 0 {
 		p.DataDir = "/proc/sys/kernel" // nobody makes files there
-	} else if err := os.Chmod(p.DataDir, 0o511); err != nil { //nolint:gosec // that is the point
+	} else if err := os.Chmod(p.DataDir, 0o511); err != nil { // that is the point
 		t.Fatal(err)
 	}
 	if f := checkData(t.Context(), p); f.Level != Fail || !strings.Contains(f.Found, "cannot write") {

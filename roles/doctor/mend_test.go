@@ -18,7 +18,7 @@ func ill(t *testing.T) (p *Patient, ran *[]string) {
 	p.Euid = 0
 	put(t, p, map[string]string{"/data/nutshell.db": "x", "/n.yaml": "", "/var/lib/dpkg/status": "", "/sys/module/nf_tables/x": ""})
 	for _, name := range []string{"/data/nutshell.db", "/n.yaml"} {
-		if err := os.Chmod(p.path(name), 0o664); err != nil { //nolint:gosec // that is the point
+		if err := os.Chmod(p.path(name), 0o664); err != nil { // that is the point
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +63,7 @@ func TestMending(t *testing.T) {
 func TestDataDirectoryIsOpenedForPassing(t *testing.T) {
 	p := healthy(t)
 	p.Euid = 0
-	if err := os.Chmod(p.DataDir, 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(p.DataDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if got := Mend(t.Context(), Examine(t.Context(), p, Director)); len(got) != 1 || got[0].Error != "" {
@@ -84,7 +84,7 @@ func TestMendingFails(t *testing.T) {
 	found := Examine(t.Context(), p, Director)
 	target := p.path("/elsewhere")
 	put(t, p, map[string]string{"/elsewhere": ""})
-	if err := errors.Join(os.Chmod(target, 0o644), os.Remove(p.path("/n.yaml")), os.Symlink(target, p.path("/n.yaml"))); err != nil { //nolint:gosec // as above
+	if err := errors.Join(os.Chmod(target, 0o644), os.Remove(p.path("/n.yaml")), os.Symlink(target, p.path("/n.yaml"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range Mend(t.Context(), found) {

@@ -80,7 +80,7 @@ func New(c Config) (*Manager, error) {
 }
 
 func (m *Manager) serve(ctx context.Context) error {
-	l, err := net.Listen("tcp", net.JoinHostPort(m.c.Address, strconv.Itoa(api.ManagerPort)))
+	l, err := net.Listen("tcp", net.JoinHostPort(m.c.Address, strconv.Itoa(api.ManagerPort))) //nolint:noctx // it does not wait
 	if err != nil {
 		return fmt.Errorf("manager: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -249,7 +248,7 @@ func (w *world) startManager() (kill func()) {
 	w.manager, w.began = address, false
 	w.mu.Unlock()
 	id := api.Identity{Installation: "test1", Role: api.RoleManager, Application: 7, Name: "a7-s0-m"}
-	m, err := New(Config{Identity: id, Credentials: w.credentials(id), Director: w.url, Address: address, Dir: w.t.TempDir(), Kinds: &kinds, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now})
+	m, err := New(Config{Identity: id, Credentials: w.credentials(id), Director: w.url, Address: address, Dir: w.t.TempDir(), Kinds: &kinds, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func (a *agent) tools() error {
 	a.mu.Lock()
 	a.bash = bash
 	a.mu.Unlock()
-	if err := os.MkdirAll(filepath.Dir(a.agents), 0o755); err != nil { //nolint:gosec // scripts read it
+	if err := os.MkdirAll(filepath.Dir(a.agents), 0o755); err != nil { // scripts read it
 		return err
 	}
 	return os.MkdirAll(a.runner.home, 0o700)

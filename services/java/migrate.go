@@ -57,10 +57,10 @@ func (p *pager) migrate(ctx context.Context, root web.Root, f facts, final strin
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(p.migrated(), 0o755); err != nil { //nolint:gosec // Tomcat's account reads it
+	if err := os.MkdirAll(p.migrated(), 0o755); err != nil { // Tomcat's account reads it
 		return err
 	}
-	if err := os.Mkdir(tmp, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
 	if _, uid, gid, ok := p.m.User(); ok {

@@ -37,7 +37,7 @@ func (k known) of(code string) (facts, string, error) {
 	if err := errors.Join(os.RemoveAll(tmp), os.RemoveAll(final)); err != nil {
 		return f, "", err
 	}
-	if err := os.MkdirAll(tmp, 0o755); err != nil { //nolint:gosec // web servers have an account of their own
+	if err := os.MkdirAll(tmp, 0o755); err != nil { // web servers have an account of their own
 		return f, "", err
 	}
 	if f.Dynamic == "" {
@@ -68,10 +68,10 @@ func (f *facts) link(code, into string) error {
 			return err
 		}
 		to := filepath.Join(into, rel)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // see of
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		return os.Symlink(name, to)
+		return os.Symlink(name, to) //nolint:gosec // the directory is the agent's own
 	})
 }
 

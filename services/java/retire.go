@@ -65,7 +65,7 @@ func (t *tomcats) keep(ctx context.Context, versions []string, patience time.Dur
 	var ended []<-chan struct{}
 	for _, p := range t.m.Supervisor().Processes() {
 		if strings.HasPrefix(p.Name, tomcatPrefix) && !wanted[p.Name] {
-			ended = append(ended, t.former.Retire(p.Name, patience))
+			ended = append(ended, t.former.Retire(p.Name, patience)) //nolint:contextcheck // whoever asked does not wait for all of it
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, soon)

@@ -191,7 +191,7 @@ func (t *tomcats) write(s server, d tomcatData) error {
 	_, uid, gid, drops := t.m.User()
 	for _, sub := range []string{"conf/Catalina/app", "webapps", "work", "tmp"} {
 		dir := filepath.Join(d.Base, sub)
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // its account reads it
+		if err := os.MkdirAll(dir, 0o755); err != nil { // its account reads it
 			return err
 		}
 		if drops && (sub == "work" || sub == "tmp") {

@@ -20,7 +20,6 @@ import (
 
 // ledger is a client that writes all the time and knows what it was told.
 type ledger struct {
-	db     *sql.DB
 	cancel context.CancelFunc
 	done   chan struct{}
 

@@ -151,7 +151,7 @@ func (h *haproxy) running() bool {
 
 func (h *haproxy) prepare() error {
 	_, uid, gid, drops := h.m.User()
-	if err := errors.Join(os.MkdirAll(h.etc(), 0o755), os.MkdirAll(h.run, 0o711)); err != nil { //nolint:gosec // the balancer's account reads there
+	if err := errors.Join(os.MkdirAll(h.etc(), 0o755), os.MkdirAll(h.run, 0o711)); err != nil { // the balancer's account reads there
 		return err
 	}
 	if drops {

@@ -33,23 +33,21 @@ func (m *manager) raise(ctx context.Context, c cluster) error {
 			return err
 		}
 	}
-	for {
-		all := m.look(ctx, c.all())
-		if primary(all) {
-			return nil
-		}
-		problem, err := m.begin(ctx, c, all)
-		if err != nil {
-			return err
-		}
-		if problem == "" {
-			return m.waitPrimary(ctx, c)
-		}
-		if primary(m.look(ctx, c.all())) {
-			return nil
-		}
-		return &api.Error{Code: api.CodeConflict, Op: "begin", Object: "the database cluster", Message: problem}
+	all := m.look(ctx, c.all())
+	if primary(all) {
+		return nil
 	}
+	problem, err := m.begin(ctx, c, all)
+	if err != nil {
+		return err
+	}
+	if problem == "" {
+		return m.waitPrimary(ctx, c)
+	}
+	if primary(m.look(ctx, c.all())) {
+		return nil
+	}
+	return &api.Error{Code: api.CodeConflict, Op: "begin", Object: "the database cluster", Message: problem}
 }
 
 func (m *manager) waitPrimary(ctx context.Context, c cluster) error {

@@ -37,7 +37,7 @@ func (a *agent) ensureHealth(ctx context.Context, c config) error {
 			others = append(others, net.JoinHostPort(m.Address, strconv.Itoa(healthPort)))
 		}
 	}
-	b, err := json.Marshal(healthFile{Others: others, Listen: net.JoinHostPort(a.m.Address(), strconv.Itoa(healthPort)), Socket: a.server.socket(), Password: c.Secrets[secretHealth]})
+	b, err := json.Marshal(healthFile{Others: others, Listen: net.JoinHostPort(a.m.Address(), strconv.Itoa(healthPort)), Socket: a.server.socket(), Password: c.Secrets[secretHealth]}) //nolint:gosec // the file is closed to others
 	if err != nil {
 		return err
 	}

@@ -119,9 +119,9 @@ func (s *server) space() (used, size int64) {
 	if s.volume.Path == "" || syscall.Statfs(s.volume.Path, &st) != nil {
 		return 0, 0
 	}
-	block := int64(st.Bsize)
-	size = int64(st.Blocks) * block
-	used = size - int64(st.Bavail)*block
+	block := int64(st.Bsize)                           //nolint:unconvert // of 32 bits on small machines
+	size = int64(st.Blocks) * block                    //nolint:gosec // file systems are smaller
+	used = size - int64(st.Bavail)*block               //nolint:gosec // file systems are smaller
 	if s.volume.Bytes > 0 && size > 2*s.volume.Bytes { // a directory of a larger disk, whose use is not ours
 		return 0, s.volume.Bytes
 	}

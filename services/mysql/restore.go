@@ -183,7 +183,7 @@ func (s *server) room(bytes int64) error {
 	if err := syscall.Statfs(s.volume.Path, &st); err != nil {
 		return err
 	}
-	free, need := int64(st.Bavail)*int64(st.Bsize), bytes+bytes/20+s.leastFree()
+	free, need := int64(st.Bavail)*int64(st.Bsize), bytes+bytes/20+s.leastFree() //nolint:gosec // file systems are smaller
 	if free >= need {
 		return nil
 	}
@@ -223,7 +223,7 @@ func syncAll(dir string, then func() error) error {
 		return err
 	}
 	defer func() { _ = d.Close() }()
-	if err := unix.Syncfs(int(d.Fd())); err != nil { //nolint:gosec // a descriptor fits
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	if err := then(); err != nil {

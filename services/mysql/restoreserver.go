@@ -128,7 +128,7 @@ func (s *server) tryOut(ctx context.Context, dir string) error {
 func (p *private) close() {
 	_ = p.db.Close()
 	_ = p.c.cmd.Cancel() // gone already is well
-	<-p.ended
+	_ = <-p.ended        // killed
 	p.c.close()
 	_ = os.Remove(p.socket)
 }
@@ -260,11 +260,11 @@ func (p *private) examine(ctx context.Context) (findings, error) {
 	if err != nil {
 		return f, explain("try", "the backup", err)
 	}
+	defer func() { _ = rows.Close() }()
 	var names [][2]string
 	for rows.Next() {
 		var n [2]string
 		if err := rows.Scan(&n[0], &n[1]); err != nil {
-			_ = rows.Close()
 			return f, explain("try", "the backup", err)
 		}
 		names = append(names, n)

@@ -148,11 +148,11 @@ func (s *server) find(volumes []api.Mounted) error {
 func (s *server) prepare() error {
 	s.m.Supervisor().AddLog("slow.log", "queries that took longer than slow_seconds", s.slowLog())
 	s.m.Supervisor().AddLog("donor.log", "copies of the data made for nodes that join", filepath.Join(s.data(), "mariabackup.backup.log"))
-	if err := os.MkdirAll(s.etc(), 0o755); err != nil { //nolint:gosec // the server's account reads there
+	if err := os.MkdirAll(s.etc(), 0o755); err != nil { // the server's account reads there
 		return err
 	}
 	for _, d := range []string{s.run, s.tmp()} {
-		if err := os.MkdirAll(d, 0o711); err != nil { //nolint:gosec // tools of other accounts reach the socket
+		if err := os.MkdirAll(d, 0o711); err != nil { // tools of other accounts reach the socket
 			return err
 		}
 		if st, err := os.Lstat(d); err != nil || !st.IsDir() || !s.ours(st.Sys().(*syscall.Stat_t).Uid) {
@@ -179,7 +179,7 @@ func (s *server) prepare() error {
 
 func (s *server) ours(owner uint32) bool {
 	_, uid, _, drops := s.m.User()
-	return owner == uint32(os.Geteuid()) || drops && owner == uint32(uid)
+	return owner == uint32(os.Geteuid()) || drops && owner == uint32(uid) //nolint:gosec // not negative
 }
 
 // give makes a file the server's account's.
@@ -196,7 +196,7 @@ func (s *server) give(path string) error {
 func (s *server) giveAll() error {
 	_, uid, _, drops := s.m.User()
 	st, err := os.Stat(s.data())
-	if err != nil || !drops || st.Sys().(*syscall.Stat_t).Uid == uint32(uid) {
+	if err != nil || !drops || st.Sys().(*syscall.Stat_t).Uid == uint32(uid) { //nolint:gosec // not negative
 		return err
 	}
 	err = filepath.WalkDir(s.data(), func(path string, _ os.DirEntry, err error) error {

@@ -81,12 +81,12 @@ func explain(op, object string, err error) error {
 	}
 	code := api.CodeInternal
 	hint := ""
-	switch n := serverError(err); {
-	case n == errNoDatabase || n == errNoUser:
+	switch serverError(err) {
+	case errNoDatabase, errNoUser:
 		code, hint = api.CodeNotFound, "list_databases and list_users show what there is"
-	case n == errDatabaseIs:
+	case errDatabaseIs:
 		code = api.CodeConflict
-	case n == 0 || n == 1047: // not an answer, or no quorum
+	case 0, 1047: // not an answer, or no quorum
 		code, hint = api.CodeUnavailable, "wait until the service is RUNNING, and try again"
 	}
 	return &api.Error{Code: code, Op: op, Object: object, Message: err.Error(), Hint: hint}
@@ -94,7 +94,7 @@ func explain(op, object string, err error) error {
 
 // status reads global status variables by a pattern.
 func status(ctx context.Context, db *sql.DB, where string, args ...any) (map[string]string, error) {
-	rows, err := db.QueryContext(ctx, "SHOW GLOBAL STATUS WHERE "+where, args...)
+	rows, err := db.QueryContext(ctx, "SHOW GLOBAL STATUS WHERE "+where, args...) //nolint:gosec // our own constants
 	if err != nil {
 		return nil, fmt.Errorf("read the server's status: %w", err)
 	}

@@ -122,7 +122,7 @@ func installed(root, name string) bool {
 
 // writeScanDir makes the directory where PHP looks for what to load.
 func writeScanDir(dir string, files []string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // no secret in it
+	if err := os.MkdirAll(dir, 0o755); err != nil { // no secret in it
 		return err
 	}
 	for _, path := range files {

@@ -129,7 +129,7 @@ func (f *fpm) apply(ctx context.Context, s wanted) error {
 	f.mu.Unlock()
 	for _, p := range f.m.Supervisor().Processes() {
 		if strings.HasPrefix(p.Name, fpmPrefix) && p.Name != name {
-			f.former.Retire(p.Name, time.Duration(s.RequestTimeout)*time.Second)
+			f.former.Retire(p.Name, time.Duration(s.RequestTimeout)*time.Second) //nolint:contextcheck // whoever asked does not wait for it
 		}
 	}
 	return nil
@@ -234,7 +234,7 @@ func (f *fpm) write(name, text string) error {
 	if b, err := os.ReadFile(f.file(name)); err == nil && string(b) == text {
 		return nil
 	}
-	if err := os.WriteFile(f.file(name)+".new", []byte(text), 0o644); err != nil { //nolint:gosec // no secret in it
+	if err := os.WriteFile(f.file(name)+".new", []byte(text), 0o644); err != nil { // no secret in it
 		return err
 	}
 	return os.Rename(f.file(name)+".new", f.file(name))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,7 +26,7 @@ type hostOf struct {
 func (h hostOf) Service() api.DesiredService {
 	return api.DesiredService{Service: api.Service{Settings: json.RawMessage(h.settings)}}
 }
-func (h hostOf) Log() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func (h hostOf) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func (h hostOf) Call(_ context.Context, instance, _ string, args, result any) error {
 	if instance == "silent" {
 		return errors.New("it does not answer")

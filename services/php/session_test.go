@@ -39,7 +39,7 @@ func newVisitor() *visitor {
 func (v *visitor) visit(ctx context.Context, url string) (lost bool, err error) {
 	status, body, err := fetch(ctx, v.c, http.MethodGet, url, "")
 	if err != nil || status != http.StatusOK {
-		return false, fmt.Errorf("status %d: %.200s: %v", status, body, err)
+		return false, fmt.Errorf("status %d: %.200s: %w", status, body, err)
 	}
 	count, _, _ := strings.Cut(body, " ")
 	n, err := strconv.Atoi(count)

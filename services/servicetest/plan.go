@@ -35,7 +35,7 @@ func Plan(t *testing.T, k services.Kind) {
 		}
 	}
 	for seed := range uint64(40) {
-		walk(t, k, counts, rand.New(rand.NewPCG(seed, 7)))
+		walk(t, k, counts, rand.New(rand.NewPCG(seed, 7))) //nolint:gosec // a test repeats it
 	}
 	for _, p := range k.Parts {
 		want := maps.Clone(counts[0])

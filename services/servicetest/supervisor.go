@@ -63,7 +63,7 @@ func (s *supervisor) command(p services.Process) (*exec.Cmd, *os.File, error) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // nothing stays behind when a test is killed
 	if p.User && s.uid >= 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.gid)}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.gid)} //nolint:gosec // not negative here
 	}
 	return cmd, out, nil
 }

@@ -133,7 +133,7 @@ func (w *World) makeVolume(name, part string, bytes int64) (*volume, error) {
 	w.made++
 	v := &volume{Volume: api.Volume{ID: fmt.Sprintf("v%d", w.made), Service: 1, Name: name, Part: part, Bytes: bytes, State: api.VolumeFree,
 		Created: time.Unix(int64(w.made), 0), Snapshots: []api.Snapshot{}}}
-	if err := os.MkdirAll(w.VolumeDir(v.ID), 0o755); err != nil { //nolint:gosec // daemons of other accounts get in, as on a mount point
+	if err := os.MkdirAll(w.VolumeDir(v.ID), 0o755); err != nil { // daemons of other accounts get in, as on a mount point
 		return nil, err
 	}
 	w.volumes = append(w.volumes, v)
@@ -143,7 +143,7 @@ func (w *World) makeVolume(name, part string, bytes int64) (*volume, error) {
 func (w *World) attach(v *volume, instance string, m *machine) error {
 	v.Instance, v.State = instance, api.VolumeAttached
 	link := filepath.Join(m.Dir("volumes"), v.Name)
-	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil { //nolint:gosec // as above
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 		return err
 	}
 	err := os.Symlink(w.VolumeDir(v.ID), link)

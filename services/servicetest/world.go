@@ -50,7 +50,7 @@ func New(t testing.TB, k services.Kind) *World {
 	t.Helper()
 	w := &World{T: t, Kind: k, dir: t.TempDir(), short: shortDir(t), machine: map[string]*machine{}, Files: map[string]map[string]string{"code-default": k.DefaultCode}}
 	for d := w.dir; d != filepath.Clean(os.TempDir()) && d != "/"; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o755); err != nil { //nolint:gosec // the unprivileged account must get in
+		if err := os.Chmod(d, 0o755); err != nil { // the unprivileged account must get in
 			t.Fatal(err)
 		}
 	}

@@ -162,7 +162,7 @@ func (a *Agent) Apply(ctx context.Context, c api.AgentConfig) error {
 // settled says that the proxy here does not need the web server any more.
 func (a *Agent) drop(ctx context.Context, holds func(string) bool, settled bool) error {
 	if !holds(Proxy) {
-		a.watch.set("", nil, nil)
+		a.watch.set("", nil, nil) //nolint:contextcheck // it watches until it is told otherwise
 		if err := a.proxy.Stop(ctx); err != nil {
 			return err
 		}
@@ -290,7 +290,7 @@ func (a *Agent) applyProxy(ctx context.Context, conf Config, self string, roots 
 	if err != nil {
 		return conf.Snippets.blame(err)
 	}
-	a.watch.set(conf.Serve, a.proxy, state.nodes())
+	a.watch.set(conf.Serve, a.proxy, state.nodes()) //nolint:contextcheck // it watches until it is told otherwise
 	return nil
 }
 

@@ -159,7 +159,7 @@ func (c *change) drain(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			c.m.Host.Log().Info("proxies still finish old requests; going on", "waiting for", waiting)
+			c.m.Host.Log().Info("proxies still finish old requests; going on", "waiting_for", waiting)
 			return
 		case <-time.After(50 * time.Millisecond):
 		}

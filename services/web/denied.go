@@ -34,7 +34,7 @@ func (d *deniedDirs) of(root string) ([]string, error) {
 		if err != nil || e.Name() != ".htaccess" || !e.Type().IsRegular() || filepath.Dir(path) == root {
 			return err
 		}
-		b, err := os.ReadFile(path)
+		b, err := os.ReadFile(path) //nolint:gosec // what it leads to is only looked through for one word
 		if err == nil && denies(b) {
 			rel, err := filepath.Rel(root, filepath.Dir(path))
 			if err != nil {

@@ -187,7 +187,7 @@ func (n *Nginx) arguments(file string) []string {
 func (n *Nginx) directories() error {
 	for _, d := range []string{"body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		dir := filepath.Join(n.m.Dir("run"), n.name, d)
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // workers have an account of their own
+		if err := os.MkdirAll(dir, 0o755); err != nil { // workers have an account of their own
 			return err
 		}
 		if _, uid, gid, ok := n.m.User(); ok {

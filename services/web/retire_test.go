@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -26,7 +25,7 @@ func (f *former) retirement() *Retirement {
 			f.ended.Add(1)
 			return nil
 		},
-		Grace: time.Minute, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Grace: time.Minute, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -66,7 +65,8 @@ func TestRetirement(t *testing.T) {
 			}
 		}, 1},
 		{"asked-twice", former{}, func(t *testing.T, _ *former, r *Retirement) {
-			if r.Retire("a", patience) != r.Retire("a", patience) {
+			done := r.Retire("a", patience)
+			if r.Retire("a", patience) != done {
 				t.Error("two ends of one process")
 			}
 		}, 1},

@@ -139,16 +139,16 @@ func checkDirective(words []string, block bool) error {
 func nextToken(s string) (token string, n int, err error) {
 	i := 0
 	for i < len(s) {
-		switch c := s[i]; {
-		case c == '#':
+		switch c := s[i]; c {
+		case '#':
 			for i < len(s) && s[i] != '\n' {
 				i++
 			}
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
+		case ' ', '\t', '\r', '\n':
 			i++
-		case c == ';' || c == '{' || c == '}':
+		case ';', '{', '}':
 			return string(c), i + 1, nil
-		case c == '"' || c == '\'':
+		case '"', '\'':
 			return quoted(s, i)
 		default:
 			return plain(s, i)

@@ -151,8 +151,8 @@ func (n *Nginx) read(r io.Reader) (Seen, error) {
 			if err != nil || err2 != nil || count == 0 || !slices.Contains(live, pid) {
 				continue
 			}
-			switch first := f[1]; {
-			case first == "webs" || first == "backends":
+			switch first := f[1]; first {
+			case "webs", "backends":
 				s.Busy[first+":"+f[2]] += count
 			default:
 				s.Busy[first] += count

@@ -108,7 +108,7 @@ func (l *AccessLog) Samples() ([]api.Sample, error) {
 func sample(name string, value float64, labels ...string) api.Sample {
 	s := api.Sample{Name: name, Value: value, Labels: make(map[string]string, len(labels)/2)}
 	for i := 0; i < len(labels); i += 2 {
-		s.Labels[labels[i]] = labels[i+1]
+		s.Labels[labels[i]] = labels[i+1] //nolint:gosec // pairs
 	}
 	return s
 }

@@ -123,8 +123,8 @@ func closeAll(files []*os.File) {
 }
 
 func winsize(z api.TerminalSize) *pty.Winsize {
-	const most = 1000                                                                                     // programs make screens of this size
-	return &pty.Winsize{Cols: uint16(min(max(z.Cols, 1), most)), Rows: uint16(min(max(z.Rows, 1), most))} //nolint:gosec // bounded
+	const most = 1000 // programs make screens of this size
+	return &pty.Winsize{Cols: uint16(min(max(z.Cols, 1), most)), Rows: uint16(min(max(z.Rows, 1), most))}
 }
 
 func (s *Shell) wait() {

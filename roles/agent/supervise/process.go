@@ -98,13 +98,13 @@ func (s *Supervisor) command(d services.Process, mark string) (*exec.Cmd, error)
 	if env == nil {
 		env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8"}
 	}
-	cmd := exec.Command(d.Argv[0], d.Argv[1:]...)
+	cmd := exec.Command(d.Argv[0], d.Argv[1:]...) //nolint:noctx // it outlives us
 	cmd.Env = append(append(append([]string(nil), env...), s.c.Env...), markVariable+"="+mark)
 	cmd.Dir = d.Dir
 	cmd.Stdout, cmd.Stderr = out, out // files, not pipes: they must outlive us
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if d.User && s.c.UID >= 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.c.UID), Gid: uint32(s.c.GID)}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.c.UID), Gid: uint32(s.c.GID)} //nolint:gosec // not negative here
 	}
 	return cmd, nil
 }
@@ -364,7 +364,7 @@ func waitPID(pid int, start uint64) {
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 		defer func() { _ = unix.Close(fd) }()
 		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000) //nolint:gosec // a descriptor fits
 			if (err == nil && n > 0) || (err != nil && !errors.Is(err, unix.EINTR)) {
 				return
 			}

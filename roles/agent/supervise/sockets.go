@@ -52,7 +52,7 @@ func (s *Supervisor) listenOne(d services.Socket) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, syscall.SetNonblock(int(f.Fd()), false) //nolint:gosec // what others expect to inherit; descriptors are small
+	return f, syscall.SetNonblock(int(f.Fd()), false) // what others expect to inherit; descriptors are small
 }
 
 func closeSockets(files []*os.File) {

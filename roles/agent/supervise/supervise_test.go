@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,7 +19,7 @@ import (
 
 func open(t *testing.T, dir string) *Supervisor {
 	t.Helper()
-	s, err := New(Config{RunDir: dir, LogDir: dir, UID: -1, GID: -1, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: time.Now})
+	s, err := New(Config{RunDir: dir, LogDir: dir, UID: -1, GID: -1, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

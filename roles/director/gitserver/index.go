@@ -130,7 +130,7 @@ func (x *indexer) readEntries(ctx context.Context, in *bufio.Reader, at func() i
 	}
 	x.byHash, x.bases, x.needs = map[plumbing.Hash]int32{}, map[int32]plumbing.Hash{}, needs{}
 	var meta bytes.Buffer
-	for n := range int32(count) { //nolint:gosec // it is at most maxObjects
+	for n := range int32(count) {
 		e, base, err := readHeader(in, at)
 		if err != nil {
 			return notWhole(err)
@@ -199,7 +199,7 @@ func readHeader(in *bufio.Reader, at func() int64) (entry, baseRef, error) {
 	if err != nil {
 		return e, base, err
 	}
-	e.kind, e.size = plumbing.ObjectType(b>>4&7), int64(b&15) //nolint:gosec // three bits
+	e.kind, e.size = plumbing.ObjectType(b>>4&7), int64(b&15) // three bits
 	for shift := 4; b >= 0x80; shift += 7 {
 		if b, err = in.ReadByte(); err != nil {
 			return e, base, err
@@ -247,7 +247,7 @@ func (x *indexer) entryAt(offset int64) int32 {
 		}
 	}
 	if lo < len(x.entries) && x.entries[lo].offset == offset {
-		return int32(lo) //nolint:gosec // at most maxObjects
+		return int32(lo)
 	}
 	return -1
 }

@@ -20,7 +20,7 @@ func (x *indexer) resolve(ctx context.Context) error {
 	children := make(map[int32][]int32)
 	for i := range x.entries {
 		if b := x.entries[i].base; b >= 0 {
-			children[b] = append(children[b], int32(i)) //nolint:gosec // at most maxObjects
+			children[b] = append(children[b], int32(i))
 		}
 	}
 	named := make(map[plumbing.Hash][]int32)
@@ -36,7 +36,7 @@ func (x *indexer) resolve(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if err := w.from(int32(i)); err != nil { //nolint:gosec // at most maxObjects
+		if err := w.from(int32(i)); err != nil {
 			return err
 		}
 	}

@@ -136,7 +136,7 @@ func (s *Server) handle(ctx context.Context, r Route, h func() (any, error)) (*h
 	cookie := cookieOf(ctx)
 	switch out := out.(type) {
 	case *Stream:
-		return s.stream(out), nil
+		return s.stream(out), nil //nolint:contextcheck // it has the context of its request
 	case *Events:
 		return s.events(out), nil //nolint:contextcheck // huma hands the context to the stream itself
 	case *Socket:

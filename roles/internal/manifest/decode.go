@@ -225,7 +225,7 @@ func decodeVariable(n *node, v reflect.Value, path string) error {
 
 // plain is a value of the kind's settings, which the kind checks.
 func plain(n *node) any {
-	switch n.shape {
+	switch n.shape { //nolint:exhaustive // scalars follow
 	case mapping:
 		m := make(map[string]any, len(n.keys))
 		for i, k := range n.keys {

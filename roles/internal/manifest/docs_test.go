@@ -35,7 +35,7 @@ func TestFieldsAreInTheGuide(t *testing.T) {
 		t.Fatalf("the table of fields in %s is not that of the types: go test ./roles/internal/manifest -update", path)
 	}
 	front := text[:len(text)-len(table)-len(end)-len(after)]
-	if err := os.WriteFile(path, []byte(front+want.String()+end+after), 0o644); err != nil { //nolint:gosec // a page for all to read
+	if err := os.WriteFile(path, []byte(front+want.String()+end+after), 0o644); err != nil { // a page for all to read
 		t.Fatal(err)
 	}
 }

@@ -165,9 +165,9 @@ func (l *level) write(rows []row, at int64) (old bool, err error) {
 		}
 		switch {
 		case errors.Is(err, storage.ErrTooOldSample) || errors.Is(err, storage.ErrOutOfBounds) || errors.Is(err, storage.ErrOutOfOrderSample):
-			old, err = true, nil
+			old = true
 		case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
-			err = nil // two posts in one millisecond
+			// two posts in one millisecond
 		case err != nil:
 			return old, errors.Join(err, a.Rollback())
 		}

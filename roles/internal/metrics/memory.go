@@ -62,7 +62,7 @@ func (l *level) room() error {
 			}
 		}
 	}
-	if free := int64(fs.Bavail) * int64(fs.Bsize); free < need { //nolint:unconvert // of 32 bits on small machines
+	if free := int64(fs.Bavail) * int64(fs.Bsize); free < need { //nolint:gosec,unconvert // of 32 bits on small machines; file systems are smaller
 		return fmt.Errorf("open %s: %d MB are needed: %w", l.dir, need>>20, syscall.ENOSPC)
 	}
 	return nil

@@ -41,7 +41,7 @@ func (d Disk) growExt4(blocks uint64) (bool, error) {
 	if err := unix.Fstatfs(int(root.Fd()), &before); err != nil {
 		return false, err
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, root.Fd(), ext4Resize, uintptr(unsafe.Pointer(&blocks))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, root.Fd(), ext4Resize, uintptr(unsafe.Pointer(&blocks))); errno != 0 { //nolint:gosec // ioctl takes it so
 		return false, fmt.Errorf("grow the root file system from %d to %d blocks: %w", have, blocks, errno)
 	}
 	// The kernel leaves out a last group that is too short for its own tables.

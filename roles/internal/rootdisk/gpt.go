@@ -162,7 +162,7 @@ func growProtective(f file, sectors uint64) error {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return err
 	}
-	binary.LittleEndian.PutUint32(head[446+12:], uint32(min(sectors-1, math.MaxUint32))) //nolint:gosec // bounded
+	binary.LittleEndian.PutUint32(head[446+12:], uint32(min(sectors-1, math.MaxUint32)))
 	if _, err := f.WriteAt(head, 0); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func grownTable(head []byte, size uint64, number int) (next []byte, start, secto
 	if whole < uint64(start)+uint64(sectors) {
 		return nil, 0, 0, errors.New("the disk is smaller than its table says")
 	}
-	most := uint32((whole - uint64(start)) / unit * unit) //nolint:gosec // bounded above
+	most := uint32((whole - uint64(start)) / unit * unit)
 	if most <= sectors {
 		return nil, start, sectors, nil
 	}

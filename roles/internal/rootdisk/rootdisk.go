@@ -70,7 +70,7 @@ func (d Disk) Grow() (int64, error) {
 	}
 	defer func() { _ = f.Close() }()
 	var size uint64
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 { //nolint:gosec // ioctl takes it so
 		return 0, fmt.Errorf("ask for the size of %s: %w", d.path(), errno)
 	}
 	root, err := growTable(f, size, d.root)
@@ -84,7 +84,7 @@ func (d Disk) Grow() (int64, error) {
 	if err != nil || !grown {
 		return 0, err
 	}
-	return int64(size), nil //nolint:gosec // no disk has 2^63 bytes
+	return int64(size), nil
 }
 
 // file is a disk that is written in steps.
@@ -121,9 +121,9 @@ func (d Disk) tellKernel(f *os.File, root extent) error {
 	if known, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil && known == root.sectors {
 		return nil
 	}
-	part := unix.BlkpgPartition{Start: int64(root.start) * sectorBytes, Length: int64(root.sectors) * sectorBytes, Pno: int32(d.root)} //nolint:gosec // of a table, checked
-	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_RESIZE_PARTITION, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg))); errno != 0 {
+	part := unix.BlkpgPartition{Start: int64(root.start) * sectorBytes, Length: int64(root.sectors) * sectorBytes, Pno: int32(d.root)}    //nolint:gosec // of a table, checked
+	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_RESIZE_PARTITION, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))} //nolint:gosec // ioctl takes it so
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg))); errno != 0 {                       //nolint:gosec // ioctl takes it so
 		return errno
 	}
 	return nil

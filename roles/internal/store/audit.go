@@ -61,7 +61,7 @@ func (v View) Audit(ctx context.Context, f AuditFilter) ([]api.AuditEntry, error
 	if f.Limit <= 0 {
 		f.Limit = -1
 	}
-	rows, err := v.q.QueryContext(ctx, `SELECT id, time, actor, remote, action, object, result FROM audit WHERE `+strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...) //nolint:gosec // only our own words are put together
+	rows, err := v.q.QueryContext(ctx, `SELECT id, time, actor, remote, action, object, result FROM audit WHERE `+strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT ?`, append(args, f.Limit)...) // only our own words are put together
 	return scanAll(rows, err, func(r *sql.Rows) (api.AuditEntry, error) {
 		var a api.AuditEntry
 		var at int64

@@ -48,7 +48,7 @@ func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 // are those that refuse makes of an answer that is no WebSocket, or
 // unavailable.
 func Dial(ctx context.Context, c *http.Client, url string, header http.Header, refuse func(*http.Response) error) (*Conn, error) {
-	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: c, HTTPHeader: header, CompressionMode: websocket.CompressionDisabled})
+	ws, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: c, HTTPHeader: header, CompressionMode: websocket.CompressionDisabled}) //nolint:bodyclose // the library has read it whole
 	if err != nil {
 		if resp != nil && resp.StatusCode >= http.StatusBadRequest && refuse != nil {
 			return nil, refuse(resp)

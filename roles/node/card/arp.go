@@ -60,7 +60,7 @@ func order(mac net.HardwareAddr, kept netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	for range planCount {
 		a := first
-		a[3] = byte(planFirst + at) //nolint:gosec // at is below planCount
+		a[3] = byte(planFirst + at)
 		at = (at + step) % planCount
 		if addr := netip.AddrFrom4(a); addr == kept {
 			list = append([]netip.Addr{addr}, list...)

@@ -167,7 +167,7 @@ func (c *cluster) of(key string) view {
 func (c *cluster) version() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.latest = max(c.latest+1, uint64(c.now().UnixNano())) //nolint:gosec // after 1970
+	c.latest = max(c.latest+1, uint64(c.now().UnixNano()))
 	return c.latest
 }
 

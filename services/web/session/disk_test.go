@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -15,7 +14,7 @@ import (
 
 func reopen(t *testing.T, path string) *disk {
 	t.Helper()
-	d, err := openDisk(path, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	d, err := openDisk(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

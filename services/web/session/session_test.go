@@ -56,7 +56,7 @@ func peerOf(n int) Peer {
 
 func startNode(t testing.TB, conf *tls.Config, dir string, self Peer, members []Peer) *node {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	d, err := openDisk(filepath.Join(dir, self.Instance+".db"), log)
 	if err != nil {
 		t.Fatal(err)
@@ -373,7 +373,7 @@ func TestLocksEndWithTheirStore(t *testing.T) {
 
 func TestDamagedDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.db")
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	if err := os.WriteFile(path+".000000000001", []byte(strings.Repeat("this is no log ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -55,8 +55,8 @@ func (d *Device) Create(options []byte) (answer []byte, err error) {
 	// COSE: type EC2, algorithm ES256, curve P-256, x and y.
 	cose := append([]byte{0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01, 0x21, 0x58, 0x20}, public[1:33]...)
 	cose = append(append(cose, 0x22, 0x58, 0x20), public[33:]...)
-	made := make([]byte, 16, 64) // no model is told
-	made = binary.BigEndian.AppendUint16(made, uint16(len(d.id)))
+	made := make([]byte, 16, 64)                                  // no model is told
+	made = binary.BigEndian.AppendUint16(made, uint16(len(d.id))) //nolint:gosec // a test's few bytes
 	made = append(append(made, d.id...), cose...)
 	data := d.data(0x40, made)
 	// CBOR: {"fmt": "none", "attStmt": {}, "authData": …}
@@ -64,7 +64,7 @@ func (d *Device) Create(options []byte) (answer []byte, err error) {
 	object = append(append(object, 0x64), "none"...)
 	object = append(append(object, 0x67), "attStmt"...)
 	object = append(append(object, 0xa0, 0x68), "authData"...)
-	object = append(binary.BigEndian.AppendUint16(append(object, 0x59), uint16(len(data))), data...)
+	object = append(binary.BigEndian.AppendUint16(append(object, 0x59), uint16(len(data))), data...) //nolint:gosec // a test's few bytes
 	return d.answer(map[string]any{"clientDataJSON": text.EncodeToString(d.client("webauthn.create", asked.Challenge)), "attestationObject": text.EncodeToString(object), "transports": []string{"internal"}})
 }
 
