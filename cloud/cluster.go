@@ -13,6 +13,8 @@ type Machine struct {
 	Address  netip.Addr   // on the network that machines and director share
 	Subnet   netip.Prefix // of its containers
 	Up       bool         // false only when it was declared lost: its instances are launched elsewhere
+	Silent   bool         // it should have been heard by now: it may hang, or its cable be out
+	Full     bool         // its disk is: instances may not fit
 	Cordoned bool         // it keeps what it has and gets nothing new
 	Arch     string       // as Go names it; empty: that of the director's machine
 	CPUs     int

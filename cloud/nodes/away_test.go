@@ -366,3 +366,45 @@ func (n *noting) Launch(ctx context.Context, specs []cloud.Spec) ([]cloud.Instan
 	}
 	return n.Sim.Launch(ctx, specs)
 }
+
+// TestMachineThatHangs takes what it is asked and says nothing, as a process
+// that was stopped does. The others are listed and launched on meanwhile, and
+// what it says at last is not lost.
+func TestMachineThatHangs(t *testing.T) {
+	s, far, d, _ := sims(t)
+	oneOn(t, s, d, "web-1", "a")
+	oneOn(t, s, d, "web-2", "b")
+	hung := make(chan struct{})
+	s.mu.Lock()
+	s.hung = hung
+	s.mu.Unlock()
+	s.set("a", func(m *cloud.Machine) { m.Silent, m.Free = true, 2*m.Free })
+	if _, err := far["a"].Launch(t.Context(), specs("web-9")); err != nil { // nobody knows of it
+		t.Fatal(err)
+	}
+	want := map[string]string{"web-1": "a", "web-2": "b"}
+	var times []time.Duration
+	for range 3 {
+		began := time.Now()
+		if diff := cmp.Diff(want, listed(t, d)); diff != "" {
+			t.Errorf("while a hangs (-want +got):\n%s", diff)
+		}
+		if _, err := d.(cloud.Volumes).ListVolumes(t.Context()); err != nil {
+			t.Error(err)
+		}
+		times = append(times, time.Since(began))
+	}
+	// The first look waits a second for a. Those behind it wait for nobody: one question is open.
+	if times[0] > 5*time.Second || min(times[1], times[2]) > time.Second {
+		t.Errorf("looks took %v", times)
+	}
+	for name, on := range launch(t, d, specs("web-3", "web-4", "web-5")...) {
+		if on == "a" {
+			t.Errorf("%s is launched on a, which hangs", name)
+		}
+	}
+	close(hung)
+	want["web-9"] = "a"
+	s.set("a", func(m *cloud.Machine) { m.Silent = false })
+	eventually(t, "what a says at last counts", func() bool { return listed(t, d)["web-9"] == "a" })
+}

@@ -72,6 +72,7 @@ type recent struct {
 	busy     map[string]bool   // instances that an order is about
 	promises []promise
 	failed   map[string]time.Time // machines, when they failed last
+	open     map[string]bool      // machines that have not answered yet what they have
 	seen     []cloud.Machine      // to which routes lead
 }
 
@@ -88,7 +89,7 @@ const (
 )
 
 func (r *recent) init() {
-	r.changed, r.busy, r.failed = map[string]uint64{}, map[string]bool{}, map[string]time.Time{}
+	r.changed, r.busy, r.failed, r.open = map[string]uint64{}, map[string]bool{}, map[string]time.Time{}, map[string]bool{}
 }
 
 // same reports whether routes to these machines have been seen to.
@@ -163,6 +164,7 @@ func (d *driver) candidates(s cloud.Spec, list []cloud.Machine, without map[stri
 		layered := d.layered && len(s.Layers)+len(s.Foreign) > 0 // a volume has none
 		c := candidate{Machine: m, Alien: layered && len(layersFor(s, m)) == 0}
 		_, c.Failed = d.recent.failed[m.ID]
+		c.Failed = c.Failed || m.Silent || m.Full
 		for _, p := range d.recent.promises {
 			if p.machine == m.ID {
 				c.Promised += p.bytes

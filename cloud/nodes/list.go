@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"nutshell/cloud"
 )
@@ -21,18 +22,7 @@ func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
 		if !m.Up {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, listTime)
-		defer cancel()
-		d.mu.Lock()
-		asked := d.recent.clock
-		d.mu.Unlock()
-		got, err := d.listOn(ctx, m)
-		if err != nil {
-			d.log.Warn("machine does not tell what it has, its instances are taken for unchanged", "machine", m.ID, "error", err)
-			all[n] = d.remembered(m.ID)
-			return nil
-		}
-		all[n] = d.compare(m.ID, got, asked) //nolint:contextcheck // what it ends, it ends after the answer
+		all[n] = d.look(ctx, m)
 		return nil
 	})
 	d.forgetRemoved(f)
@@ -42,6 +32,54 @@ func (d *driver) List(ctx context.Context) ([]cloud.Instance, error) {
 	found := slices.Concat(all...)
 	slices.SortFunc(found, func(a, b cloud.Instance) int { return strings.Compare(a.Name, b.Name) })
 	return found, nil
+}
+
+// look asks a machine what it has. One that hangs does not keep its caller, who
+// gets what is known of it; what it says later counts from then on. No more
+// than one question to a machine is open.
+func (d *driver) look(ctx context.Context, m cloud.Machine) []cloud.Instance {
+	d.mu.Lock()
+	open, asked := d.recent.open[m.ID], d.recent.clock
+	d.recent.open[m.ID] = true
+	d.mu.Unlock()
+	if open {
+		return d.remembered(m.ID)
+	}
+	told := make(chan []cloud.Instance, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTime)
+		defer cancel()
+		got, err := d.listOn(ctx, m)
+		d.mu.Lock()
+		delete(d.recent.open, m.ID)
+		d.mu.Unlock()
+		if err != nil {
+			d.log.Warn("machine does not tell what it has, its instances are taken for unchanged", "machine", m.ID, "error", err)
+			told <- d.remembered(m.ID)
+			return
+		}
+		told <- d.compare(m.ID, got, asked) //nolint:contextcheck // what it ends, it ends after the answer
+	}()
+	wait := patience
+	if m.Silent {
+		wait = impatience
+	}
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	select {
+	case list := <-told:
+		return list
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return d.remembered(m.ID)
+}
+
+// hangs reports whether a machine has not answered the last look at it yet.
+func (d *driver) hangs(machine string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.recent.open[machine]
 }
 
 // remembered are the instances that a machine had when it was heard last.

@@ -30,7 +30,9 @@ import (
 )
 
 const (
-	listTime   = 10 * time.Second // of one machine, so that one that hangs does not hide the others
+	listTime   = 10 * time.Second // of one machine
+	patience   = 5 * time.Second  // with one machine, so that one that hangs does not hide the others
+	impatience = time.Second      // with one that should have been heard by now
 	checkTime  = 5 * time.Second
 	undoTime   = 2 * time.Minute  // to end what a machine should not have
 	routesLife = 20 * time.Second // after which routes are looked at again: a network that went took them with it

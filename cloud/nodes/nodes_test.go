@@ -43,6 +43,7 @@ type shelf struct {
 	machines map[string]*cloud.Machine
 	url      map[string]string
 	away     map[string]bool // the network to it is down
+	hung     chan struct{}   // not nil: machine a takes what it is asked and answers when this is closed
 	slots    map[string]int
 }
 
@@ -100,8 +101,15 @@ func (s *shelf) Slot(_ context.Context, group string) (int, error) {
 
 func (s *shelf) Call(ctx context.Context, machine, method, path string, in, out any) error {
 	s.mu.Lock()
-	url, away := s.url[machine], s.away[machine]
+	url, away, hung := s.url[machine], s.away[machine], s.hung
 	s.mu.Unlock()
+	if machine == "a" && hung != nil {
+		select {
+		case <-hung:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if away {
 		return errors.New("no route to host")
 	}

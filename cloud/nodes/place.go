@@ -34,11 +34,11 @@ type candidate struct {
 	Group    int   // instances that it has of the same group
 	Promised int64 // memory of instances that were placed there a moment ago, which Free does not show yet
 	Alien    bool  // there are no layers for its architecture
-	Failed   bool  // it failed to launch something a short while ago
+	Failed   bool  // it failed to launch something a short while ago, should have been heard by now, or has no disk left
 }
 
 // place chooses a machine for an instance that needs so much memory: one that
-// has it, if possible one that has not failed lately, then the one with the
+// has it, if possible one that answers and has not failed lately, then the one with the
 // fewest instances of the same service, of the same application, and then the
 // one with the most free memory.
 func place(need int64, machines []candidate) (string, error) {

@@ -121,7 +121,7 @@ func (d *driver) ListVolumes(ctx context.Context) ([]cloud.Volume, error) {
 	all := make([][]cloud.Volume, len(list))
 	_ = cloud.Each(list, func(n int, m cloud.Machine) error {
 		all[n] = d.rememberedVolumes(m.ID)
-		if !m.Up {
+		if !m.Up || d.hangs(m.ID) {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, listTime)

@@ -40,6 +40,7 @@ type Node struct {
 	DiskFree    int64     `json:"disk_free" doc:"bytes"`
 	Load        float64   `json:"load" doc:"mean number of runnable processes over a minute"`
 	Instances   int       `json:"instances"`
+	Replaces    string    `json:"replaces,omitempty" doc:"id of a lost node with the same serial number, whose place a machine that waits can take"`
 	Layers      []string  `json:"layers" doc:"digests of the image layers that it has"`
 	Joined      time.Time `json:"joined" doc:"when it asked first"`
 	Seen        time.Time `json:"seen"`
@@ -50,4 +51,5 @@ type Node struct {
 type ApproveNode struct {
 	Name        string `json:"name,omitempty" doc:"that people call it by; the model and the end of the serial number otherwise"`
 	Fingerprint string `json:"fingerprint,omitempty"`
+	Replace     string `json:"replace,omitempty" doc:"id of the lost node whose name and network it gets, and which is removed: what replaces says, or nothing"`
 }

@@ -21,7 +21,8 @@ func (c *Client) nodeVerbs() []*cli.Command {
 		c.verb("show", "one node, with its instances (admins only)", argMachine, onNode(showNode)),
 		examples(c.verb("approve", "let a machine join; compare the fingerprint with the one on its own screen (admins only)", argMachine, onNode(approveNode),
 			&cli.StringFlag{Name: "fingerprint", Usage: "approve only the machine whose screen shows this; 16 of its digits are enough"},
-			&cli.StringFlag{Name: "name", Usage: "what people shall call it"}),
+			&cli.StringFlag{Name: "name", Usage: "what people shall call it"},
+			&cli.BoolFlag{Name: "keep-old", Usage: "keep the lost node with the same serial number, whose place it takes otherwise"}),
 			"nutshell node approve pi4-cdef12 --name shelf-1", "nutshell node approve nvusrpstkonov --fingerprint 'ad25 17ca 6a73 5d5b'"),
 		c.verb("cordon", "give a node no new instances; those that it has stay (admins only)", argMachine, onNode(turnNode("cordon", "gets no new instances."))),
 		c.verb("uncordon", "give a node instances again (admins only)", argMachine, onNode(turnNode("uncordon", "gets instances again."))),
@@ -108,6 +109,9 @@ func approveNode(r *call, n api.Node) error {
 	if in.Fingerprint == "" && n.State == api.NodeWaiting {
 		r.say("%s, serial %s, at %s", orUnknown(n.Model), orUnknown(n.Serial), n.Address)
 		r.say("fingerprint %s", inFours(n.Fingerprint))
+		for _, warning := range n.Warnings {
+			r.say("%s", warning)
+		}
 		if r.interactive() && !r.g.yes {
 			answer, err := r.ask("Does the machine's own screen show the same? Approve it (yes/no): ")
 			if err != nil {
@@ -119,12 +123,18 @@ func approveNode(r *call, n api.Node) error {
 		}
 		in.Fingerprint = n.Fingerprint // what was shown, and not another that took its place
 	}
+	if !r.Bool("keep-old") {
+		in.Replace = n.Replaces
+	}
 	var out api.Node
 	if err := r.send(http.MethodPost, "/nodes/"+escape(n.ID)+"/approve", in, &out); err != nil {
 		return err
 	}
 	if err := awaitNode(r, &out); err != nil {
 		return err
+	}
+	if in.Replace != "" {
+		r.say("It takes the place of the lost node %s.", in.Replace)
 	}
 	if out.Reason != "" {
 		return r.made(out, out.Name, "Node '%s' may join; %s.", out.Name, out.Reason)

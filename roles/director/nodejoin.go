@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"math"
 	"net/netip"
@@ -38,6 +39,12 @@ const (
 // behind one address begin at the same time.
 func newJoinLimiter(now func() time.Time) *auth.Limiter {
 	return auth.NewLimiter(auth.LimiterConfig{Burst: 40, Every: time.Second, Now: now})
+}
+
+// newNewcomerLimiter bounds how many machines of one address are taken note of:
+// each is in the audit log for months, and a key costs nothing.
+func newNewcomerLimiter(now func() time.Time) *auth.Limiter {
+	return auth.NewLimiter(auth.LimiterConfig{Burst: 4 * mostWaitingFrom, Every: time.Minute, Now: now})
 }
 
 // challenges are what machines that want to join must sign. Nothing is kept of
@@ -132,6 +139,11 @@ func (d *Director) noteJoiner(ctx context.Context, id, fingerprint, remote strin
 	if err != nil && api.CodeOf(err) != api.CodeNotFound && api.CodeOf(err) != api.CodeConflict {
 		return n, err
 	}
+	if api.CodeOf(err) == api.CodeNotFound {
+		if ok, wait := d.newcomers.Allow(remote); !ok {
+			return n, &api.Error{Code: api.CodeTooMany, Op: "join", Message: "too many new machines ask from the address " + remote, RetryAfter: int(wait.Seconds()) + 1}
+		}
+	}
 	err = d.write(ctx, func(ctx context.Context, t *store.Tx) error {
 		all, err := t.Nodes(ctx)
 		if err != nil {
@@ -174,47 +186,56 @@ func sameFacts(a, b api.NodeFacts) bool {
 // that have stopped asking.
 func (d *Director) makeRoom(ctx context.Context, t *store.Tx, all []store.Node, remote string) error {
 	now := d.c.Now()
-	waiting, from := 0, 0
-	var oldest *store.Node
+	var left []store.Node
+	from := map[string]int{}
+	var oldest, crowded *store.Node
 	var oldestAt time.Time
+	drop := func(n store.Node) error {
+		t.After(func() { d.nodes.forget(n.ID) })
+		return t.DeleteNode(ctx, n)
+	}
 	for _, n := range all {
 		if n.Approved {
 			continue
 		}
 		at := d.nodes.askedAt(n.ID, n.Seen)
 		if now.Sub(at) > waitingLife {
-			if err := t.DeleteNode(ctx, n); err != nil {
+			if err := drop(n); err != nil {
 				return err
 			}
 			continue
 		}
-		waiting++
-		if n.Address == remote {
-			from++
-		}
+		left = append(left, n)
+		from[n.Address]++
 		if oldest == nil || at.Before(oldestAt) {
 			oldest, oldestAt = &n, at
 		}
 	}
+	for _, n := range left { // the newest of the address that has most: who was there first is kept, and others get in
+		most := crowded != nil && (from[n.Address] < from[crowded.Address] || from[n.Address] == from[crowded.Address] && n.Joined.Before(crowded.Joined))
+		if !most && from[n.Address] > from[remote]+1 {
+			crowded = &n
+		}
+	}
 	switch {
-	case from >= mostWaitingFrom:
+	case from[remote] >= mostWaitingFrom:
 		return &api.Error{Code: api.CodeTooMany, Op: "join", Message: "several machines wait from the address " + remote, Hint: "approve or remove those first", RetryAfter: 60}
-	case waiting < mostWaiting:
+	case len(left) < mostWaiting:
 		return nil
 	case now.Sub(oldestAt) > waitingPatience:
-		return t.DeleteNode(ctx, *oldest)
+		return drop(*oldest)
+	case crowded != nil:
+		return drop(*crowded)
 	}
-	return &api.Error{Code: api.CodeTooMany, Op: "join", Message: "many machines wait already", Hint: "approve or remove some of them first", RetryAfter: 60}
+	return &api.Error{Code: api.CodeTooMany, Op: "join", Message: fmt.Sprintf("%d machines of as many addresses wait already, and ask again and again", len(left)),
+		Hint: "approve those that you know and remove the others, or take the network apart that they come from", RetryAfter: 60}
 }
 
 // asked notes when a machine that waits asked, without a write.
 func (n *nodes) asked(id string, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.joins) > 4*mostWaiting { // rows are bounded, and so is this
-		clear(n.joins)
-	}
-	n.joins[id] = now
+	n.joins[id] = now // of machines that have a row, which are bounded
 }
 
 func (n *nodes) askedAt(id string, seen time.Time) time.Time {

@@ -17,6 +17,7 @@ import (
 
 // Times of nodes. They tell of themselves every 3 s.
 const (
+	nodeLate    = 7 * time.Second  // then a node is asked with less patience, and gets instances last
 	nodeSilence = 12 * time.Second // then a node is lost
 	nodeTell    = time.Minute      // between two events about what a node's figures have become
 	nodeKeep    = 10 * time.Minute // how exactly a node's row knows when it was seen: each change is a write

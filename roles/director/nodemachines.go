@@ -30,14 +30,15 @@ func (m machines) Machines(ctx context.Context) ([]cloud.Machine, error) {
 		if !n.Approved {
 			continue
 		}
-		if b, ok := m.d.nodes.last(n.ID); ok {
+		b, heard := m.d.nodes.last(n.ID)
+		if heard {
 			n.Facts, n.Address = b.facts, b.address
 		}
 		subnet, err := netip.ParsePrefix(n.Subnet)
 		if err != nil {
 			return nil, fmt.Errorf("node %s: subnet: %w", n.Name, err)
 		}
-		list = append(list, cloud.Machine{ID: n.ID, Name: n.Name, Address: addrOf(n.Address), Subnet: subnet, Up: !n.Lost, Cordoned: n.Cordoned || n.Draining || n.Facts.Problem != "",
+		list = append(list, cloud.Machine{ID: n.ID, Name: n.Name, Address: addrOf(n.Address), Subnet: subnet, Up: !n.Lost, Full: diskFull(n.Facts), Silent: heard && m.d.c.Now().Sub(b.at) > nodeLate, Cordoned: n.Cordoned || n.Draining || n.Facts.Problem != "",
 			Arch: n.Facts.Arch, CPUs: n.Facts.CPUs, Memory: n.Facts.Memory, Free: n.Facts.MemoryFree})
 	}
 	slices.SortFunc(list, func(a, b cloud.Machine) int { return strings.Compare(a.ID, b.ID) })

@@ -68,7 +68,7 @@ func (d *Director) listNodes(ctx context.Context, _ *struct{}) ([]api.Node, erro
 	list := []api.Node{}
 	for _, n := range rows {
 		told := d.told(n, counts)
-		told.Warnings = d.warnings(n, rows)
+		told.Warnings, told.Replaces = d.warnings(n, rows)
 		list = append(list, told)
 	}
 	return list, err
@@ -81,6 +81,9 @@ func (d *Director) told(n store.Node, counts map[string]int) api.Node {
 		if n.Reason == "" {
 			n.Reason = b.facts.Problem
 		}
+	}
+	if !n.Approved {
+		n.Seen = d.nodes.askedAt(n.ID, n.Seen).UTC() // its row is written when something changes
 	}
 	told := n.Told()
 	told.Instances = counts[n.ID]
@@ -98,7 +101,7 @@ func (d *Director) nodeNow(ctx context.Context, ref string) (api.Node, error) {
 	}
 	all, err := d.store.Nodes(ctx)
 	told := d.told(n, counts)
-	told.Warnings = d.warnings(n, all)
+	told.Warnings, told.Replaces = d.warnings(n, all)
 	return told, err
 }
 
@@ -159,12 +162,18 @@ func (d *Director) approveNode(ctx context.Context, in *struct {
 		if err != nil {
 			return err
 		}
+		first := d.c.Nodes.subnets()
+		if old := in.Body.Replace; old != "" {
+			if all, first, err = d.replaceNode(ctx, t, n, all, old); err != nil {
+				return err
+			}
+		}
 		if n.Name, err = nodeNameFor(*n, in.Body.Name, all); err != nil {
 			return err
 		}
-		subnet, err := nextSubnet(d.c.Nodes.subnets(), takenNetworks(all, func(store.Node) bool { return true }))
+		subnet, err := nextSubnet(first, takenNetworks(all, func(store.Node) bool { return true }))
 		if err != nil { // what machines that nobody knows say keeps no other out
-			subnet, err = nextSubnet(d.c.Nodes.subnets(), takenNetworks(all, func(o store.Node) bool { return o.Approved || o.ID == n.ID }))
+			subnet, err = nextSubnet(first, takenNetworks(all, func(o store.Node) bool { return o.Approved || o.ID == n.ID }))
 		}
 		if err != nil {
 			return err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -258,8 +260,118 @@ func TestWaitingRoom(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	if err := note(mostWaiting, "10.0.2.1"); api.CodeOf(err) != api.CodeTooMany {
-		t.Errorf("more than fit: %v", err)
+	// The room is full: who comes from elsewhere gets the place of the last of the address that has most.
+	if err := note(mostWaiting, "10.0.2.1"); err != nil {
+		t.Errorf("an address of its own: %v", err)
+	}
+	all, err := h.d.store.Nodes(t.Context())
+	if err != nil || len(all) != mostWaiting || !slices.ContainsFunc(all, func(n store.Node) bool { return n.Address == "10.0.2.1" }) {
+		t.Errorf("%d machines wait, %v", len(all), err)
+	}
+}
+
+// TestHostileNeighbour makes ten thousand keys and has the addresses of a whole
+// network. What it costs is bounded, and the machine that somebody waits for
+// gets in.
+func TestHostileNeighbour(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	key := func(i int) string { return fmt.Sprintf("%064x", i) }
+	refused := 0
+	for i := range 10_000 {
+		remote := fmt.Sprintf("10.0.0.%d", 2+i%20) // four places for each of twenty are more than there are
+		_, err := h.d.noteJoiner(ctx, "n"+key(i)[56:], key(i), remote, api.NodeFacts{Name: "m"})
+		if api.CodeOf(err) == api.CodeTooMany {
+			refused++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.d.noteJoiner(ctx, "nreal", key(1<<20), "10.0.0.200", api.NodeFacts{Name: "shelf-1"}); err != nil {
+		t.Errorf("the real one is told %v", err)
+	}
+	var list []api.Node
+	h.admin.must("GET", "/nodes", nil, &list, 200)
+	var audit []api.AuditEntry
+	h.admin.must("GET", "/audit?action=node.join&limit=1000", nil, &audit, 200)
+	h.d.nodes.mu.Lock()
+	noted := len(h.d.nodes.joins)
+	h.d.nodes.mu.Unlock()
+	if len(list) > mostWaiting || noted > mostWaiting || len(audit) > 20*6*mostWaitingFrom || refused < 9500 {
+		t.Errorf("%d machines wait, %d are noted, %d entries in the audit log, %d refused", len(list), noted, len(audit), refused)
+	}
+	// It goes on asking: nobody takes the place of the real one, who was there before.
+	for i := range 200 {
+		_, _ = h.d.noteJoiner(ctx, "n"+key(20_000 + i)[56:], key(20_000+i), fmt.Sprintf("10.0.1.%d", i), api.NodeFacts{Name: "m"})
+	}
+	var n api.Node
+	h.admin.must("GET", "/nodes/nreal", nil, &n, 200)
+	h.admin.must("POST", "/nodes/nreal/approve", api.ApproveNode{}, &n, 200)
+	if n.State != api.NodeReady {
+		t.Errorf("approved: %+v", n)
+	}
+}
+
+// TestCardWrittenAnew is a machine that comes back with another key.
+func TestCardWrittenAnew(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.admin.running("shop")
+	old, again := newMachine(h, "raspberrypi"), newMachine(h, "raspberrypi")
+	old.joined("shelf-1")
+	again.ask()
+	shown := func() (n api.Node) {
+		t.Helper()
+		h.admin.must("GET", "/nodes/"+again.id, nil, &n, 200)
+		return n
+	}
+	if n := shown(); n.Replaces != "" || len(n.Warnings) != 1 {
+		t.Errorf("while the old one is heard: %+v", n)
+	}
+	h.admin.refused("POST", "/nodes/"+again.id+"/approve", api.ApproveNode{Replace: old.id}, api.CodeConflict)
+	var before api.Node
+	h.admin.must("GET", "/nodes/shelf-1", nil, &before, 200)
+	if err := h.d.loseNode(t.Context(), old.id, "for a test"); err != nil {
+		t.Fatal(err)
+	}
+	if n := shown(); n.Replaces != old.id || len(n.Warnings) != 1 || !strings.Contains(n.Warnings[0], "shelf-1") {
+		t.Errorf("when the old one is lost: %+v", n)
+	}
+	other := newMachine(h, "other")
+	other.facts.Model = "Raspberry Pi 5"
+	other.ask()
+	h.admin.refused("POST", "/nodes/"+other.id+"/approve", api.ApproveNode{Replace: old.id}, api.CodeConflict)
+	var n api.Node
+	h.admin.must("POST", "/nodes/"+again.id+"/approve", api.ApproveNode{Replace: old.id}, &n, 200)
+	if n.Name != "shelf-1" || n.Subnet != before.Subnet || n.State != api.NodeReady || n.Replaces != "" {
+		t.Errorf("approved: %+v", n)
+	}
+	h.admin.must("GET", "/nodes/shelf-1", nil, &n, 200)
+	if n.ID != again.id {
+		t.Errorf("shelf-1 is %s", n.ID)
+	}
+	if _, err := old.beat(); api.CodeOf(err) != api.CodeNotFound {
+		t.Errorf("the old key is told %v", err)
+	}
+	if again.ask(); again.creds == nil {
+		t.Fatal("no certificate after it was approved")
+	}
+	if _, err := again.beat(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSeenWhileItWaits goes on with each wish, though nothing is written.
+func TestSeenWhileItWaits(t *testing.T) {
+	h := newHouse(t)
+	m := newMachine(h, "shelf-1")
+	m.ask()
+	var first, second api.Node
+	h.admin.must("GET", "/nodes/"+m.id, nil, &first, 200)
+	m.ask()
+	h.admin.must("GET", "/nodes/"+m.id, nil, &second, 200)
+	if !second.Seen.After(first.Seen) {
+		t.Errorf("seen at %v, then at %v", first.Seen, second.Seen)
 	}
 }
 

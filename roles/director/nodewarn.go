@@ -41,6 +41,13 @@ func (b beat) claim(boot, address string, now time.Time) (beat, error) {
 		Hint: "a card was copied: remove node/node.key from the data directory of one of them, and let it join as a machine of its own"}
 }
 
+// leastDisk is what a node must have free for an instance and what that may
+// need first: the layer of a service is larger.
+const leastDisk = 192 << 20
+
+// diskFull reports whether a node has too little disk for another instance.
+func diskFull(f api.NodeFacts) bool { return f.Disk > 0 && f.DiskFree < leastDisk }
+
 // skewOf is how far a node's clock is ahead of ours; 0 if it does not tell, or
 // as good as right.
 func skewOf(clock, now time.Time) time.Duration {
@@ -51,17 +58,27 @@ func skewOf(clock, now time.Time) time.Duration {
 	return skew.Round(time.Second)
 }
 
-// warnings are what people should know of a node that runs nevertheless.
-func (d *Director) warnings(n store.Node, all []store.Node) (list []string) {
-	b, _ := d.nodes.last(n.ID)
+// warnings are what people should know of a node that runs nevertheless, and
+// the id of the node whose place it could take.
+func (d *Director) warnings(n store.Node, all []store.Node) (list []string, replaces string) {
+	b, heard := d.nodes.last(n.ID)
+	if heard {
+		n.Facts = b.facts
+	}
 	if word := "ahead of"; b.skew != 0 && !n.Lost {
 		if b.skew < 0 {
 			word = "behind"
 		}
 		list = append(list, fmt.Sprintf("its clock is %s %s the director's, and logs and graphs of its instances with it: set it", b.skew.Abs(), word))
 	}
+	if diskFull(n.Facts) {
+		list = append(list, fmt.Sprintf("its disk is almost full, %d of %d MiB are free: it gets instances last. Give it a larger one, or drain it and make room", n.Facts.DiskFree>>20, n.Facts.Disk>>20))
+	}
 	if b.double != "" && d.c.Now().Sub(b.doubled) <= doubleLife {
 		list = append(list, "another machine, at "+b.double+", has the same key and is refused: a card was copied; remove node/node.key from the data directory of one of them")
+	}
+	if old, ok := former(n, all); ok {
+		return append(list, fmt.Sprintf("%s (%s), which is lost, tells the same serial number: this is that machine after its card was written anew, or one that says so. It can take the place of that entry, whose key is refused from then on", old.Name, old.ID)), old.ID
 	}
 	i := slices.IndexFunc(all, func(o store.Node) bool {
 		return o.ID != n.ID && n.Facts.Serial != "" && o.Facts.Serial == n.Facts.Serial
@@ -69,5 +86,5 @@ func (d *Director) warnings(n store.Node, all []store.Node) (list []string) {
 	if i >= 0 {
 		list = append(list, fmt.Sprintf("%s (%s) tells the same serial number: two machines cannot have one, but a machine that joined twice can; remove the entry that is not heard any more", all[i].Name, all[i].ID))
 	}
-	return list
+	return list, ""
 }

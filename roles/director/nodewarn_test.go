@@ -79,6 +79,17 @@ func TestNodeWarnings(t *testing.T) {
 	if n := shown(a); len(n.Warnings) != 1 || !strings.Contains(n.Warnings[0], "shelf-b ("+b.id+") tells the same serial number") {
 		t.Errorf("with one serial number: %q", n.Warnings)
 	}
+	a.facts.Serial, a.facts.Disk, a.facts.DiskFree = "10000000abcdef12", 4<<30, 100<<20
+	if _, err := a.beat(); err != nil {
+		t.Fatal(err)
+	}
+	if n := shown(a); len(n.Warnings) != 1 || !strings.Contains(n.Warnings[0], "100 of 4096 MiB are free") {
+		t.Errorf("with a full disk: %q", n.Warnings)
+	}
+	if list, err := (machines{h.d}).Machines(t.Context()); err != nil || list[0].Full == list[1].Full {
+		t.Errorf("machines: %+v, %v", list, err)
+	}
+	a.facts.DiskFree = 3 << 30
 	// A copied card: the same key in two processes.
 	a.facts.Serial = "10000000abcdef12"
 	for _, boot := range []string{"one", "two", "one"} {

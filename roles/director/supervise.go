@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"nutshell/roles/api"
@@ -17,13 +18,28 @@ const passingLimit = 5 * time.Minute
 // is out of time, and compares rows with what clouds really run. It only
 // looks at how things are, never at how they came to be so.
 func (d *Director) supervise(ctx context.Context) {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	sweeping.Go(func() { d.sweeps(ctx) }) // beside: a cloud may take minutes to end an instance
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	s := supervisor{d: d, began: d.c.Now(), again: map[int64]attempt{}}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.look(ctx)
+		}
+	}
+}
+
+// sweeps looks at clouds and at what is to be forgotten, again and again.
+func (d *Director) sweeps(ctx context.Context) {
 	sweep := time.NewTicker(30 * time.Second)
 	defer sweep.Stop()
 	daily := time.NewTicker(24 * time.Hour)
 	defer daily.Stop()
-	s := supervisor{d: d, began: d.c.Now(), again: map[int64]attempt{}}
 	d.sweep(ctx)
 	d.prune(ctx)
 	d.emptyBin(ctx)
@@ -33,8 +49,6 @@ func (d *Director) supervise(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			s.look(ctx)
 		case <-d.nodes.back:
 			d.sweep(ctx)
 		case <-sweep.C:

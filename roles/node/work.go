@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nutshell/cloud"
 	"nutshell/cloud/wire"
@@ -130,10 +133,20 @@ func (w *worker) layer(ctx context.Context, digest string) (string, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	dir, err := w.c.Layers.Import(ctx, digest, resp.Body)
-	if err == nil {
+	switch {
+	case err == nil:
 		w.c.Log.Info("layer fetched", "digest", digest, "took", w.c.Now().Sub(began))
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		err = w.full(err)
 	}
 	return dir, err
+}
+
+// full says what to do about a disk that has no room for a layer. What had been
+// unpacked is gone again.
+func (w *worker) full(err error) error {
+	total, free := disk(w.c.Disk)
+	return fmt.Errorf("%w: the disk of this machine is full, %d of %d MiB are free: give it a larger one, or make room in %s: %w", cloud.ErrQuota, free>>20, total>>20, w.c.Disk, err)
 }
 
 // directors are those to try, where one answered last first.
@@ -207,7 +220,20 @@ func (w *worker) beat(ctx context.Context) (api.NodeOrders, error) {
 	facts := w.facts()
 	facts.Problem, facts.Clock, facts.Boot = w.problem, w.c.Now(), w.boot
 	var orders api.NodeOrders
-	return orders, inTime(w.director.Load().Do(ctx, http.MethodPost, "/api/v1/node/heartbeat", facts, &orders), w.c.Now())
+	tell := func() error {
+		return w.director.Load().Do(ctx, http.MethodPost, "/api/v1/node/heartbeat", facts, &orders)
+	}
+	err := tell()
+	if estranged(err) {
+		if done, e := w.reconcile(ctx); done {
+			if err = tell(); estranged(err) {
+				w.renew = w.creds.Now().Add(renewEvery) // no certificate mends it
+			}
+		} else if e != nil {
+			err = e
+		}
+	}
+	return orders, inTime(err, w.c.Now())
 }
 
 // heard takes the director's word.
@@ -269,48 +295,6 @@ func (w *worker) search(ctx context.Context) []string {
 		}
 	}
 	return list
-}
-
-// renewIfDue gets a new certificate for the same key at two thirds of the old
-// one's life. Where that has ended long ago, it is asked for as at the first
-// time: the key is still the one that was approved.
-func (w *worker) renewIfDue(ctx context.Context) error {
-	issued, end, now := w.creds.Issued(), w.creds.NotAfter(), w.creds.Now()
-	if now.Before(issued.Add(end.Sub(issued)*2/3)) || now.Before(w.renew) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	var out api.Enrolled
-	err := w.director.Load().Do(ctx, http.MethodPost, "/api/v1/renew", api.Enrol{CSR: string(w.csr)}, &out)
-	if err != nil && now.After(end) && !w.isRemoved(err) {
-		var joined api.NodeJoined
-		joined, _, err = w.ask(ctx, w.address)
-		switch {
-		case err == nil && joined.Enrolled != nil:
-			out = *joined.Enrolled
-		case err == nil:
-			err = &api.Error{Code: api.CodeNotFound, Object: "node " + w.creds.Identity().Name, Message: "it has to be approved again"}
-		}
-	}
-	if err == nil {
-		err = w.creds.Replace(w.key, []byte(out.Chain))
-	}
-	if err == nil {
-		w.creds.Told(out.Now)
-		err = w.creds.Save(w.c.Dir)
-	}
-	if err != nil {
-		w.renew = now.Add(renewEvery)
-		w.c.Log.Warn("certificate not renewed yet", "error", err, "expires", end)
-		return err
-	}
-	w.renew = time.Time{}
-	w.c.Log.Info("certificate renewed", "expires", w.creds.NotAfter())
-	address := w.address
-	w.address = ""
-	w.choose(address) // a connection that is open would show the old one
-	return nil
 }
 
 // check asks the driver now and then whether instances can run here.

@@ -90,6 +90,8 @@ export interface components {
             fingerprint?: string;
             /** @description that people call it by; the model and the end of the serial number otherwise */
             name?: string;
+            /** @description id of the lost node whose name and network it gets, and which is removed: what replaces says, or nothing */
+            replace?: string;
         };
         AttachVolume: {
             instance: string;
@@ -720,6 +722,8 @@ export interface components {
             model: string;
             name: string;
             reason?: string;
+            /** @description id of a lost node with the same serial number, whose place a machine that waits can take */
+            replaces?: string;
             /** Format: date-time */
             seen: string;
             /** @description number that the machine's maker gave it */
