@@ -32,6 +32,9 @@ type DesiredService struct {
 	// Secrets has the values of the kind's secrets by name.
 	Secrets map[string]string `json:"secrets,omitempty"`
 	Volumes []Volume          `json:"volumes,omitempty"`
+	// Patience is how many seconds instances may take from their launch to their
+	// first answer, by cloud. Clouds that are not in it are as quick as containers.
+	Patience map[string]int `json:"patience,omitempty"`
 }
 
 // LaunchRequest asks the director for instances of one service. Names come
@@ -57,8 +60,9 @@ type VolumesRequest struct {
 
 // LaunchResult tells which came up and what went wrong with the rest.
 type LaunchResult struct {
-	Instances []Instance `json:"instances"`
-	Error     *Error     `json:"error,omitempty"`
+	Instances []Instance     `json:"instances"`
+	Error     *Error         `json:"error,omitempty"`
+	Patience  map[string]int `json:"patience,omitempty"` // as in DesiredService
 }
 
 // Report is what a manager observed of one service.

@@ -139,6 +139,7 @@ func (d *Director) desiredOf(ctx context.Context, application int64) (*api.Desir
 				}
 			}
 			w.Front = d.sources(w.Instances)
+			w.Patience = d.patience(s.Cloud, w.Instances)
 			out.Services = append(out.Services, w)
 		}
 		return nil
@@ -223,6 +224,7 @@ func (d *Director) launchInstances(ctx context.Context, in *struct{ Body api.Lau
 	for _, r := range up {
 		out.Instances = append(out.Instances, r.Instance)
 	}
+	out.Patience = d.patience(rows[0].Cloud, out.Instances)
 	var failed []store.Instance
 	for _, r := range rows {
 		if !slices.ContainsFunc(up, func(u store.Instance) bool { return u.ID == r.ID }) {

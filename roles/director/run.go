@@ -153,11 +153,7 @@ func (d *Director) bringUp(ctx context.Context, run *operation.Run, manager stor
 	if err := run.Step(ctx, "wait for the manager"); err != nil {
 		return err
 	}
-	if p, err := d.place(manager.Cloud); err == nil {
-		if slow, ok := p.driver.(cloud.Slow); ok {
-			patience = max(patience, slow.StartTime())
-		}
-	}
+	patience = d.startTime(manager.Cloud, patience)
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := d.live.wait(wait, manager.ID, since); err != nil {

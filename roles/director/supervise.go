@@ -11,7 +11,8 @@ import (
 )
 
 // passingLimit is how long a service may be on its way somewhere with no
-// operation that has a deadline of its own.
+// operation that has a deadline of its own, and beside the time that its cloud
+// takes to start an instance.
 const passingLimit = 5 * time.Minute
 
 // supervise keeps one manager alive for each started application, ends what
@@ -234,7 +235,8 @@ func (d *Director) expire(ctx context.Context) error {
 		return err
 	}
 	for _, s := range passing {
-		if s.Operation != "" || now.Sub(s.Since) < passingLimit {
+		limit := passingLimit + d.startTime(s.Cloud, 0)
+		if s.Operation != "" || now.Sub(s.Since) < limit {
 			continue
 		}
 		err := d.write(ctx, func(ctx context.Context, t *store.Tx) error {
@@ -242,7 +244,7 @@ func (d *Director) expire(ctx context.Context) error {
 			if err != nil || a.Operation != "" || a.Desired != api.GoalStarted {
 				return err
 			}
-			return t.MoveService(ctx, &s, api.Failed, "it has been "+string(s.State)+" for "+passingLimit.String()+" without getting anywhere; last: "+s.Reason)
+			return t.MoveService(ctx, &s, api.Failed, "it has been "+string(s.State)+" for "+limit.String()+" without getting anywhere; last: "+s.Reason)
 		})
 		if err != nil && api.CodeOf(err) != api.CodeConflict {
 			return err

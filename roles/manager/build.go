@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	bootTime    = 60 * time.Second // from launch to the agent's first answer
+	bootTime    = 60 * time.Second // from launch to the agent's first answer, where the cloud does not ask for more
 	serveTime   = 30 * time.Second // from configured to serving
 	drainTime   = 60 * time.Second
 	launchTime  = 20 * time.Minute // the first launch of a kind builds its image
@@ -178,18 +178,19 @@ func (s *service) launch(ctx context.Context, run *operation.Run, parts [][]stri
 	if err == nil && got.Error != nil {
 		err = got.Error
 	}
-	s.crew.launched(got.Instances)
+	s.crew.launched(got.Instances, got.Patience)
 	if err != nil {
 		return nil, &api.Error{Code: api.CodeOf(err), Op: "start instances of", Object: "service " + s.wanted().Service.Name, Message: fmt.Sprintf("%d of %d came up", len(got.Instances), len(parts)), Err: err}
 	}
 	run.Detail(ctx, "waiting for their agents", 0.5)
-	boot, cancelBoot := context.WithTimeout(ctx, bootTime)
+	patience := s.crew.bootTime(got.Instances)
+	boot, cancelBoot := context.WithTimeout(ctx, patience)
 	defer cancelBoot()
 	if silent := s.crew.waitAnswer(boot, got.Instances); len(silent) > 0 {
 		if err := s.terminate(ctx, silent); err != nil {
 			s.log.Error("instances that never answered are still there", "error", err)
 		}
-		return nil, &api.Error{Code: api.CodeDeadline, Op: "start", Object: "instances " + names(silent), Message: "their agents did not answer in " + bootTime.String(), Hint: "see the boot log of the instance and the director's log"}
+		return nil, &api.Error{Code: api.CodeDeadline, Op: "start", Object: "instances " + names(silent), Message: "their agents did not answer in " + patience.String(), Hint: "see the boot log of the instance and the director's log"}
 	}
 	return got.Instances, nil
 }
@@ -286,7 +287,7 @@ func (s *service) begin(ctx context.Context, d api.DesiredService, steps int) (*
 		}
 		return false, nil
 	}
-	deadline := s.m.c.Now().Add(healTime)
+	deadline := s.m.c.Now().Add(healTime + s.crew.bootTime(d.Instances) - bootTime)
 	if d.Operation != nil {
 		id := d.Operation.ID
 		deadline = d.Operation.Deadline

@@ -25,8 +25,9 @@ type crew struct {
 
 	mu       sync.Mutex
 	members  map[string]*member
-	launches map[string]bool      // launched by us, not yet told by the director
-	gone     map[string]time.Time // terminated by us, still told by the director
+	patience map[string]time.Duration // of slow clouds, by name
+	launches map[string]bool          // launched by us, not yet told by the director
+	gone     map[string]time.Time     // terminated by us, still told by the director
 }
 
 type member struct {
@@ -37,13 +38,14 @@ type member struct {
 }
 
 func newCrew(m *Manager) *crew {
-	return &crew{m: m, members: map[string]*member{}, launches: map[string]bool{}, gone: map[string]time.Time{}}
+	return &crew{m: m, members: map[string]*member{}, patience: map[string]time.Duration{}, launches: map[string]bool{}, gone: map[string]time.Time{}}
 }
 
 // want takes the director's list.
-func (c *crew) want(instances []api.Instance) {
+func (c *crew) want(instances []api.Instance, patience map[string]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.bePatient(patience)
 	told := map[string]bool{}
 	for _, i := range instances {
 		told[i.ID] = true
@@ -76,9 +78,27 @@ func (c *crew) isGone(id string) bool {
 	return ok && c.m.c.Now().Sub(at) < goneFor
 }
 
-func (c *crew) launched(instances []api.Instance) {
+func (c *crew) bePatient(seconds map[string]int) {
+	for cloud, s := range seconds {
+		c.patience[cloud] = time.Duration(s) * time.Second
+	}
+}
+
+// bootTime is how long these may stay silent after their launch.
+func (c *crew) bootTime(instances []api.Instance) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	longest := bootTime
+	for _, i := range instances {
+		longest = max(longest, c.patience[i.Cloud])
+	}
+	return longest
+}
+
+func (c *crew) launched(instances []api.Instance, patience map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bePatient(patience)
 	for _, i := range instances {
 		if c.members[i.ID] == nil {
 			c.members[i.ID] = &member{i: i, heard: c.m.c.Now()}
@@ -147,7 +167,7 @@ func (c *crew) sort(now time.Time) (have, lost []api.Instance) {
 		silent := now.Sub(m.heard)
 		limit := lostAfter
 		if !m.ready && m.i.State == api.InstanceBooting { // for the first time, or again after a stop
-			limit = bootTime
+			limit = max(bootTime, c.patience[m.i.Cloud])
 		}
 		if silent > limit {
 			lost = append(lost, m.i)

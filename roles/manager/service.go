@@ -77,7 +77,7 @@ func (s *service) want(d api.DesiredService) {
 	s.mu.Lock()
 	s.desired = d
 	s.mu.Unlock()
-	s.crew.want(d.Instances)
+	s.crew.want(d.Instances, d.Patience)
 	s.poke()
 }
 
