@@ -160,6 +160,22 @@ func TestLayersAreBuiltOnce(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(more[2], "usr/sbin/nginx")); err == nil {
 		t.Error("the further layer holds again what is below it")
 	}
+	// A recipe of files alone brings no package, and needs no lists of them.
+	chain, err := chainOf("web", []string{"nginx-light"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists := filepath.Join(s.dir, "lists")
+	if err := os.Rename(lists, lists+".away"); err != nil {
+		t.Fatal(err)
+	}
+	filed, err := s.Chain(ctx, recipe.Upon(chain, recipe.Recipe{Name: "filed", Files: map[string]recipe.File{"/srv/site/index.html": {Text: "here"}}}), nil)
+	if err = errors.Join(err, os.RemoveAll(lists), os.Rename(lists+".away", lists)); err != nil || len(filed) != 3 || len(filed[2].Installed) != 0 {
+		t.Fatalf("got %+v, %v", filed, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(filed[2].Dir, "srv/site/index.html")); err != nil || string(b) != "here" {
+		t.Errorf("got %q, %v", b, err)
+	}
 	if left, _ := os.ReadDir(s.path("build")); len(left) != 0 {
 		t.Errorf("left behind in build: %v", left)
 	}

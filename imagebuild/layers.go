@@ -98,6 +98,9 @@ func syncFS(dir string) error {
 // brought lists the packages of dir that the layer below does not have.
 func (s *Store) brought(below, dir string) (map[string]string, error) {
 	have, err := installed(dir)
+	if below != "" && errors.Is(err, fs.ErrNotExist) {
+		return map[string]string{}, nil // files only: a layer is the difference
+	}
 	if err != nil || below == "" {
 		return have, err
 	}

@@ -39,8 +39,8 @@ inside() {
 apt() {
 	inside apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Options::=--force-unsafe-io -o DPkg::Options::=--force-confnew "$@"
 }
-# Lists fetched a moment ago for another layer are good enough.
-if [ -z "$(find "$lists" -maxdepth 1 -name '*Packages*' -mmin -15 | head -n 1)" ]; then apt update 3>&-; fi
+# Lists fetched a moment ago for another layer are good enough, and files need none.
+if { [ $# -gt 0 ] || [ -e "$job/script" ]; } && [ -z "$(find "$lists" -maxdepth 1 -name '*Packages*' -mmin -15 | head -n 1)" ]; then apt update 3>&-; fi
 if [ $# -gt 0 ]; then apt -o APT::Status-Fd=3 -o APT::Keep-Downloaded-Packages=true --no-install-recommends install -- "$@"; fi
 if [ -n "$policy" ]; then rm "$policy"; fi
 tar -C "$job/files" -cf - --owner=0 --group=0 . | inside tar -C / -xf - --keep-directory-symlink --no-overwrite-dir

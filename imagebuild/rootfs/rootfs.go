@@ -151,7 +151,9 @@ func Install(ctx context.Context, j Job, lowers []string, progress Progress) err
 	for i, l := range lowers {
 		order[len(lowers)-1-i] = l
 	}
-	progress("fetching package lists", 0)
+	if len(j.Recipe.Packages) > 0 || j.Recipe.Script != "" {
+		progress("fetching package lists", 0)
+	}
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--", "sh", "-c", string(script), "install",
 		strings.Join(order, ":"), j.Dir, filepath.Join(j.Work, "work"), filepath.Join(j.Work, "root"), j.Debs, j.Lists, j.Work}
 	status := &aptStatus{report: progress}
@@ -238,7 +240,7 @@ func (j Job) failed(ctx context.Context, err error) error {
 	case strings.Contains(tail, "No space left on device"), strings.Contains(tail, "enough free space"):
 		e.Code, e.Hint = api.CodeNoSpace, "free some disk space and try again"
 	case strings.Contains(tail, "Unable to locate package"), strings.Contains(tail, "has no installation candidate"):
-		e.Code, e.Hint = api.CodeInvalid, "check the names of the kind's packages in Debian "+j.Suite
+		e.Code, e.Hint = api.CodeInvalid, "check the names of packages: they are those of Debian "+j.Suite
 	case strings.Contains(tail, "Could not resolve"), strings.Contains(tail, "Failed to fetch"), strings.Contains(tail, "Unable to fetch"):
 		e.Hint = "check the network and this machine's apt configuration, then try again"
 	default:
