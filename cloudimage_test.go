@@ -249,7 +249,7 @@ func (c *vmCloud) director(t *testing.T) func(t *testing.T, args ...string) {
 	ended := make(chan string, 1)
 	go func() {
 		var out bytes.Buffer
-		code := program(&out).Main(ctx, []string{"nutshell", "up", "--config", config, "--data-dir", data, "--listen", listen, "--git-listen", "none", "--name", "10.0.2.2", "--name", "169.254.0.2"})
+		code := program(&out).Main(ctx, []string{"nutshell", "up", "--config", config, "--data-dir", data, "--listen", listen, "--git-listen", "none", "--name", "10.0.2.2,169.254.0.2"})
 		ended <- fmt.Sprintf("%d: %s", code, &out)
 	}()
 	t.Cleanup(func() {
