@@ -44,7 +44,8 @@ type Config struct {
 type Store struct {
 	dir, mirror, arch string
 	log               *slog.Logger
-	builds            flights
+	builds            *flights
+	failed            *failures
 
 	mu    sync.Mutex
 	suite string          // decided at the first build, then kept on disk
@@ -74,7 +75,7 @@ func New(c Config) (*Store, error) {
 	if err := rootfs.CheckPath(c.Dir); err != nil {
 		return nil, fmt.Errorf("imagebuild: %w", err)
 	}
-	s := &Store{dir: filepath.Clean(c.Dir), mirror: c.Mirror, suite: c.Suite, arch: c.Arch, log: c.Log}
+	s := &Store{dir: filepath.Clean(c.Dir), mirror: c.Mirror, suite: c.Suite, arch: c.Arch, log: c.Log, builds: &flights{}, failed: &failures{}}
 	for _, d := range []string{"layers", "build", "debs", "lists", "logs"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
@@ -99,7 +100,7 @@ func (s *Store) Arch() string { return s.arch }
 func (s *Store) For(arch string) *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &Store{dir: s.dir, mirror: s.mirror, suite: s.suite, arch: arch, log: s.log, host: s.host}
+	return &Store{dir: s.dir, mirror: s.mirror, suite: s.suite, arch: arch, log: s.log, builds: s.builds, failed: s.failed, host: s.host}
 }
 
 // sweep removes unfinished builds, unless somebody is building now.
@@ -140,13 +141,7 @@ func (s *Store) LayersWith(ctx context.Context, kind string, packages, extra []s
 	if progress == nil {
 		progress = func(string, float64) {}
 	}
-	chain, err := chainOf(kind, packages)
-	if err == nil && len(extra) > 0 {
-		var r recipe.Recipe
-		if r, err = recipe.ForKind(kind+"-extra", extra); err == nil {
-			chain = append(chain, r)
-		}
-	}
+	chain, err := chainWith(kind, packages, extra)
 	if err != nil {
 		return nil, err
 	}
@@ -215,19 +210,20 @@ func (s *Store) Digests(kind string, packages []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	suite := s.suite
-	s.mu.Unlock()
-	if suite == "" {
-		return nil, nil
+	return s.digests(chain), nil
+}
+
+// extraSuffix is what the name of a layer of one service's own packages ends with.
+const extraSuffix = "-extra"
+
+// chainWith is chainOf with one service's own packages on top.
+func chainWith(kind string, packages, extra []string) ([]recipe.Recipe, error) {
+	chain, err := chainOf(kind, packages)
+	if err != nil || len(extra) == 0 {
+		return chain, err
 	}
-	digests := make([]string, 0, len(chain))
-	below := ""
-	for _, r := range chain {
-		below = r.Digest(below, suite, s.arch)
-		digests = append(digests, below)
-	}
-	return digests, nil
+	r, err := recipe.ForKind(kind+extraSuffix, extra)
+	return append(chain, r), err
 }
 
 func chainOf(kind string, packages []string) ([]recipe.Recipe, error) {

@@ -195,11 +195,13 @@ func (p *Program) missingLayers(c *config.Config) (missing []string, suite strin
 			have[l.Digest], suite = true, l.Suite
 		}
 		for _, k := range p.Services.Kinds() {
-			digests, err := s.Digests(k.Name, k.Packages)
-			if err != nil {
+			digests, older, err := s.Standing(k.Name, k.Packages)
+			switch {
+			case err != nil:
 				return nil, "", err
-			}
-			if len(digests) == 0 || slices.ContainsFunc(digests, func(d string) bool { return !have[d] }) {
+			case older:
+				missing = append(missing, k.Name+" (one by an older recipe stands in)")
+			case len(digests) == 0 || slices.ContainsFunc(digests, func(d string) bool { return !have[d] }):
 				missing = append(missing, k.Name)
 			}
 		}

@@ -98,7 +98,7 @@ func (p *Program) cleanLayers(_ *cli.Context, s imageStore) error {
 	wanted := map[string]bool{}
 	want := func(kind string, packages []string) error {
 		for _, store := range stores {
-			digests, err := store.Digests(kind, packages)
+			digests, _, err := store.Standing(kind, packages)
 			if err != nil {
 				return err
 			}

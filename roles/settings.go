@@ -163,7 +163,7 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 	}
 	d, err := director.New(ctx, director.Config{Dir: dir, Listen: c.Listen, Names: c.Name, Clouds: clouds, DefaultCloud: c.DefaultCloud, Drivers: &p.Clouds, Services: &p.Services,
 		Nodes:  nodesOf(c),
-		Layers: images.LayersWith, ForeignLayers: foreign(images), Layer: images.Export, Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
+		Layers: layersOf(images), Layer: images.Export, Package: packagesOf(images), FetchPrivate: c.Manifests.FetchPrivate, UI: p.UI, Binary: binary, Now: time.Now, Log: log, Metrics: director.MetricsConfig{Retention: c.Metrics.Retention, MaxBytes: int64(c.Metrics.MaxBytes)},
 		Git:      gitConfig(c),
 		Keep:     director.KeepConfig{Bin: c.Bin.Keep, Audit: c.History.Audit, Operations: c.History.Operations},
 		Settings: c.Show(),
@@ -174,12 +174,16 @@ func (p *Program) newDirector(ctx context.Context, c *config.Config, log *slog.L
 	return d, clouds, err
 }
 
-// foreign are the layers for machines of a cluster that are of another
-// architecture.
-func foreign(images *imagebuild.Store) func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error) {
+// layersOf gives the layers of an architecture, those of an older recipe where
+// nothing newer can be had.
+func layersOf(images *imagebuild.Store) func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, string, error) {
 	debian := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
-	return func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error) {
-		return images.For(cmp.Or(debian[arch], arch)).LayersWith(ctx, kind, packages, extra, progress)
+	return func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, string, error) {
+		dirs, older, err := images.For(cmp.Or(debian[arch], arch)).LayersOrOlder(ctx, kind, packages, extra, progress)
+		if older != nil {
+			return dirs, older.String(), err
+		}
+		return dirs, "", err
 	}
 }
 

@@ -237,10 +237,11 @@ type AuditEntry struct {
 
 // Cloud is a place that can run instances, as the director sees it.
 type Cloud struct {
-	Name      string `json:"name"`
-	Driver    string `json:"driver"`
-	Default   bool   `json:"default"`
-	Ready     bool   `json:"ready"`
-	Problem   string `json:"problem,omitempty"` // why it is not ready, and what to do
-	Instances int    `json:"instances"`
+	Name      string   `json:"name"`
+	Driver    string   `json:"driver"`
+	Default   bool     `json:"default"`
+	Ready     bool     `json:"ready"`
+	Problem   string   `json:"problem,omitempty"` // why it is not ready, and what to do
+	Warnings  []string `json:"warnings,omitempty" doc:"what is wrong with it and does not keep it from running instances"`
+	Instances int      `json:"instances"`
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -34,7 +35,7 @@ func listClouds(r *call) error {
 	}
 	t := &table{columns: []string{"name", "driver", "default", "ready", "nodes", "problem"}, none: "No existing clouds."}
 	for _, c := range all {
-		t.add(c.Name, c.Driver, yesNo(c.Default), yesNo(c.Ready), strconv.Itoa(c.Instances), c.Problem)
+		t.add(c.Name, c.Driver, yesNo(c.Default), yesNo(c.Ready), strconv.Itoa(c.Instances), cmp.Or(c.Problem, strings.Join(c.Warnings, "; ")))
 	}
 	return r.show(all, t)
 }

@@ -26,6 +26,8 @@ type place struct {
 	checked time.Time
 	problem error
 	address string // of the director, as its instances reach it; empty: by our names
+
+	warnings map[string]string // of its layers, by kind and architecture
 }
 
 // checkLife is how long what Check said is believed.
@@ -175,7 +177,7 @@ func (d *Director) listClouds(ctx context.Context, _ *struct{}) ([]api.Cloud, er
 	}
 	list := []api.Cloud{}
 	for _, p := range d.clouds {
-		c := api.Cloud{Name: p.name, Driver: p.kind, Default: p == def, Ready: true, Instances: count[p.name]}
+		c := api.Cloud{Name: p.name, Driver: p.kind, Default: p == def, Ready: true, Warnings: p.warned(), Instances: count[p.name]}
 		if err := p.ready(ctx, d.c.Now()); err != nil {
 			c.Ready, c.Problem = false, err.Error()
 		}

@@ -42,11 +42,10 @@ type Config struct {
 	DefaultCloud string // name; the first cloud if empty
 	Drivers      *cloud.Registry
 	Services     *services.Registry
-	// Layers gives the root file system of a kind's instances; nil where no
-	// cloud needs one.
-	Layers func(ctx context.Context, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error)
-	// ForeignLayers is Layers for another architecture, as Go names it.
-	ForeignLayers func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) ([]string, error)
+	// Layers gives the root file system of a kind's instances for an
+	// architecture, as Go names it, and what an operator should know of it; nil
+	// where no cloud needs one.
+	Layers func(ctx context.Context, arch, kind string, packages, extra []string, progress func(step string, fraction float64)) (dirs []string, warning string, err error)
 	// Package gives the archive of the web application in a Debian package, of
 	// the release that layers are made of if layered; nil: there is no apt.
 	Package func(ctx context.Context, name string, layered bool, progress func(step string, fraction float64)) (path string, err error)

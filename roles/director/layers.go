@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
@@ -30,11 +31,8 @@ func (d *Director) lay(ctx context.Context, p *place, s *cloud.Spec, kind string
 	}
 	var errs []error
 	for _, arch := range slices.DeleteFunc(slices.Clone(architectures), func(a string) bool { return a == runtime.GOARCH }) {
-		if d.c.ForeignLayers == nil {
-			continue
-		}
 		get := func(ctx context.Context, tell progress) ([]string, error) {
-			return d.c.ForeignLayers(ctx, arch, kind, packages, extra, tell)
+			return d.layersOf(ctx, p, arch, kind, packages, extra, tell)
 		}
 		if len(architectures) == 1 {
 			layers, err := get(ctx, tell)
@@ -63,8 +61,33 @@ func (d *Director) lay(ctx context.Context, p *place, s *cloud.Spec, kind string
 		return nil
 	}
 	var err error
-	s.Layers, err = d.c.Layers(ctx, kind, packages, extra, tell)
+	s.Layers, err = d.layersOf(ctx, p, runtime.GOARCH, kind, packages, extra, tell)
 	return err
+}
+
+// layersOf keeps what is to be known of layers with the cloud that they are for,
+// until there are others.
+func (d *Director) layersOf(ctx context.Context, p *place, arch, kind string, packages, extra []string, tell progress) ([]string, error) {
+	layers, warning, err := d.c.Layers(ctx, arch, kind, packages, extra, tell)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.warnings == nil {
+		p.warnings = map[string]string{}
+	}
+	if p.warnings[kind+" "+arch] = warning; warning == "" {
+		delete(p.warnings, kind+" "+arch)
+	}
+	return layers, nil
+}
+
+// warned is what is to be known of a cloud that works, each thing once.
+func (p *place) warned() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Compact(slices.Sorted(maps.Values(p.warnings)))
 }
 
 // layersSoon is how long a launch waits for layers of one architecture where

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,11 +53,11 @@ func TestLayersForEachArchitecture(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			d := &Director{ctx: ctx, c: Config{Log: slog.New(slog.DiscardHandler),
-				Layers: func(context.Context, string, []string, []string, func(string, float64)) ([]string, error) {
-					return []string{"/layers/own"}, nil
-				},
-				ForeignLayers: func(ctx context.Context, arch, _ string, _, _ []string, _ func(string, float64)) ([]string, error) {
-					return []string{"/layers/" + arch}, c.foreign(ctx, arch)
+				Layers: func(ctx context.Context, arch, _ string, _, _ []string, _ func(string, float64)) ([]string, string, error) {
+					if arch == own {
+						return []string{"/layers/own"}, "", nil
+					}
+					return []string{"/layers/" + arch}, "", c.foreign(ctx, arch)
 				}}}
 			var s cloud.Spec
 			err := d.lay(t.Context(), &place{driver: mixedCloud{has: c.has}}, &s, "php", nil, nil, func(string, float64) {})
@@ -66,5 +67,41 @@ func TestLayersForEachArchitecture(t *testing.T) {
 				t.Errorf("got %+v, %v", s, err)
 			}
 		})
+	}
+}
+
+// What is wrong with layers is told of the cloud that they are for, until they
+// are good, and once if several kinds stand on the same.
+func TestWarningsOfLayers(t *testing.T) {
+	say := map[string]string{"manager": "base is old", "helloworld": "base is old", "php": "php is old"}
+	d := &Director{ctx: t.Context(), c: Config{Log: slog.New(slog.DiscardHandler),
+		Layers: func(_ context.Context, _, kind string, _, _ []string, _ func(string, float64)) ([]string, string, error) {
+			if kind == "java" {
+				return nil, "nothing came of it", errors.New("no network")
+			}
+			return []string{"/layers/own"}, say[kind], nil
+		}}}
+	p, other := &place{driver: mixedCloud{has: []string{runtime.GOARCH}}}, &place{}
+	launch := func(kinds ...string) {
+		t.Helper()
+		for _, kind := range kinds {
+			var s cloud.Spec
+			if err := d.lay(t.Context(), p, &s, kind, nil, nil, func(string, float64) {}); (err != nil) != (kind == "java") {
+				t.Error(err)
+			}
+		}
+	}
+	if launch("mysql"); p.warned() != nil {
+		t.Errorf("got %q of layers as they should be", p.warned())
+	}
+	if launch("manager", "helloworld", "php", "java"); !slices.Equal(p.warned(), []string{"base is old", "php is old"}) {
+		t.Errorf("got %q", p.warned())
+	}
+	delete(say, "php")
+	if launch("php"); !slices.Equal(p.warned(), []string{"base is old"}) {
+		t.Errorf("got %q after php was made anew", p.warned())
+	}
+	if other.warned() != nil {
+		t.Errorf("another cloud has %q", other.warned())
 	}
 }

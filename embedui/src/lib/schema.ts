@@ -215,6 +215,8 @@ export interface components {
             name: string;
             problem?: string;
             ready: boolean;
+            /** @description what is wrong with it and does not keep it from running instances */
+            warnings?: string[];
         };
         CodeRules: {
             accepts: boolean;
@@ -287,6 +289,9 @@ export interface components {
             front?: string[];
             instances: components["schemas"]["Instance"][];
             operation?: components["schemas"]["Operation"];
+            patience?: {
+                [key: string]: number;
+            };
             previous?: components["schemas"]["CodeVersion"];
             remove?: string[];
             /** Format: int64 */
@@ -531,6 +536,9 @@ export interface components {
         LaunchResult: {
             error?: components["schemas"]["Error"];
             instances: components["schemas"]["Instance"][];
+            patience?: {
+                [key: string]: number;
+            };
         };
         LedgerEntry: {
             actor: string;
