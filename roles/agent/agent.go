@@ -264,7 +264,7 @@ func (a *Agent) close(ctx context.Context) {
 		}
 	}
 	a.super.Close(ctx)
-	a.code.settling.Wait()
+	a.code.close()
 	_ = a.machine.hold.Close()
 	a.c.Log.Info("agent stopped in order")
 }

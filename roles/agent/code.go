@@ -26,6 +26,7 @@ type code struct {
 	log      *slog.Logger
 	boot     string         // of this machine, from its start to its end
 	settling sync.WaitGroup // versions that are on their way to the disk
+	stopped  chan struct{}  // is closed when they stay where they are
 
 	mu   sync.Mutex
 	have map[string]string // version id → directory
@@ -59,10 +60,12 @@ func (c *code) ensure(ctx context.Context, director *rpc.Client, v api.CodeVersi
 			return fmt.Errorf("fetch code %s: %w", v.ID, err)
 		}
 		c.log.Info("code unpacked", "version", v.ID, "bytes", v.Bytes)
-		c.settling.Go(func() { c.settle(dir) })
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.have[v.ID] == "" && c.unsettled(dir) {
+		c.settling.Go(func() { c.settle(dir, settleAfter) })
+	}
 	if c.have == nil {
 		c.have = map[string]string{}
 	}

@@ -54,7 +54,7 @@ func newMachine(c Config) (*machine, error) {
 	if m.sockets, m.hold, err = services.ShortDir(m.Dir("run"), c.Sockets); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	m.code = &code{dir: m.Dir("code"), uid: m.uid, gid: m.gid, log: c.Log, boot: bootID()}
+	m.code = &code{dir: m.Dir("code"), uid: m.uid, gid: m.gid, log: c.Log, boot: bootID(), stopped: make(chan struct{})}
 	return m, nil
 }
 

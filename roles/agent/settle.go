@@ -6,8 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"time"
 )
 
 // Beside each version lies a note: the boot of the machine that it was
@@ -29,10 +28,46 @@ func (c *code) survived(dir string) bool {
 	return err == nil && (string(b) == settled || c.boot != "" && string(b) == c.boot)
 }
 
-// settle brings a version to the disk. Nobody waits for that: a slow disk
-// needs seconds, and until then the note says what to do.
-func (c *code) settle(dir string) {
-	err := syncAll(c.dir)
+// unsettled reports whether a version waits for the disk.
+func (c *code) unsettled(dir string) bool {
+	b, err := os.ReadFile(dir + noteEnd)
+	return err == nil && string(b) != settled
+}
+
+// settleAfter is when the kernel has long written most of a version by itself:
+// asking for the disk at once would keep it from what people wait for.
+const settleAfter = time.Minute
+
+// settle brings a version to the disk, some time from now. Until then the note
+// says what to do.
+func (c *code) settle(dir string, after time.Duration) {
+	select {
+	case <-c.stopped:
+		return
+	case <-time.After(after):
+	}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		select {
+		case <-c.stopped:
+			return fs.SkipAll
+		default:
+		}
+		if err != nil || !e.IsDir() && !e.Type().IsRegular() {
+			return err
+		}
+		return syncPath(path)
+	})
+	select {
+	case <-c.stopped:
+		return
+	default:
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return // it went away meanwhile
+	}
+	if err == nil {
+		err = syncPath(c.dir)
+	}
 	if err == nil {
 		err = writeAtomic(dir+noteEnd, []byte(settled), 0o600)
 	}
@@ -41,15 +76,19 @@ func (c *code) settle(dir string) {
 	}
 }
 
-// syncAll waits until all that was written to the file system of dir is on the
-// disk.
-func syncAll(dir string) error {
-	d, err := os.Open(dir)
+// close returns when nothing is being brought to the disk any more.
+func (c *code) close() {
+	close(c.stopped)
+	c.settling.Wait()
+}
+
+// syncPath waits until a file, or the names in a directory, are on the disk.
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return unix.Syncfs(int(d.Fd()))
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // bootID tells one start of this machine from another.
@@ -77,9 +116,5 @@ func writeAtomic(path string, b []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncPath(filepath.Dir(path))
 }
