@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"nutshell/roles/api"
 )
@@ -172,7 +171,7 @@ func TestFailedStartIsMendedAndRetried(t *testing.T) {
 	if o.State != api.OperationFailed || !strings.Contains(fmt.Sprint(o.Error, o.Error.LogTail), "on fire") {
 		t.Fatalf("start with a failing script: %s %+v", o.State, o.Error)
 	}
-	s.await("the failed start leaves no instance", 20*time.Second, func() error {
+	s.await("the failed start leaves no instance", patient, func() error {
 		v, err := s.service()
 		if err == nil && (v.State != api.Failed || len(s.records()) != 1) {
 			err = fmt.Errorf("%s with %v", v.State, s.records())

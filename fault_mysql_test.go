@@ -69,7 +69,7 @@ func (l *ledger) find() {
 func newLedger(s *stage) *ledger {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &ledger{s: s, stop: stop, last: time.Now()}
-	s.await("the ledger is there", 30*time.Second, func() error {
+	s.await("the ledger is there", patient, func() error {
 		l.find()
 		_, err := l.sql(ctx, "CREATE TABLE IF NOT EXISTS ledger (id INT PRIMARY KEY)")
 		return err

@@ -102,7 +102,7 @@ func (s *stage) up() {
 		s.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	listen := "127.0.0.1:0"
+	listen := freeAddress()
 	if s.url != "" {
 		listen = strings.TrimPrefix(s.url, "https://")
 	}
@@ -112,7 +112,7 @@ func (s *stage) up() {
 	if err := s.cmd.Start(); err != nil {
 		s.Fatal(err)
 	}
-	s.await("the director answers", 30*time.Second, func() error {
+	s.await("the director answers", patient, func() error {
 		b, err := os.ReadFile(filepath.Join(s.dir, "client.yaml"))
 		if err != nil {
 			return err
@@ -308,7 +308,7 @@ func (s *stage) service() (api.Service, error) {
 // and version, and shows it, and until nothing runs that no row knows.
 func (s *stage) settled(parts map[string]int, version string) {
 	s.Helper()
-	s.await("the service is as wanted", 60*time.Second, func() error {
+	s.await("the service is as wanted", patient, func() error {
 		v, err := s.service()
 		if err != nil {
 			return err

@@ -98,16 +98,15 @@ func (s *scene) useImages(ts *testscript.TestScript) {
 
 // freeAddress has a port below those that the kernel gives away: nobody gets it
 // by chance while a director is down or not yet up.
-func freeAddress(ts *testscript.TestScript) string {
+func freeAddress() string {
 	for range 1000 {
 		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
 		if l, err := net.Listen("tcp", address); err == nil {
-			ts.Check(l.Close())
+			_ = l.Close()
 			return address
 		}
 	}
-	ts.Fatalf("no port is free")
-	return ""
+	return "127.0.0.1:0"
 }
 
 // containers says whether containers can be tried here. In CI as root they
@@ -139,7 +138,7 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: "+driver+"\n"), 0o600))
 	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "nutshell") // testscript puts it first
 	if s.listen == "" {
-		s.listen, s.git = freeAddress(ts), freeAddress(ts)
+		s.listen, s.git = freeAddress(), freeAddress()
 		if s.rack != nil {
 			s.listen = s.rack.director() + ":5555" // where nodes look for it
 		}

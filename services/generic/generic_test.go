@@ -289,7 +289,7 @@ func TestInterruptWithoutItsScriptKills(t *testing.T) {
 // The others hear of an instance that the cloud has lost, and it is replaced.
 func TestLostNode(t *testing.T) {
 	w := start(t, 2)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	w.Lose(ctx, "i3")
 	if err := w.WaitReady(ctx); err != nil {

@@ -50,7 +50,7 @@ func TestExamples(t *testing.T) {
 	files := examples(t)
 	w, base := start(t, `{}`)
 	w.Files["code-samples"] = files
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.Activate(ctx, "code-samples"); err != nil {
 		t.Fatal(err, api.AsError(err).LogTail)

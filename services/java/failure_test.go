@@ -23,7 +23,7 @@ const (
 
 // A version that cannot serve is refused with the reason, and nobody sees it.
 func TestFailedVersionLeavesTheOldOneServing(t *testing.T) {
-	w, base := start(t, `{"health_timeout":8,"health_status":"200-399"}`)
+	w, base := start(t, `{"health_timeout":25,"health_status":"200-399"}`) // a busy machine needs most of it for a page that does answer
 	page := map[string]string{"index.jsp": `<%@ page session="false" %>must not be seen`}
 	broken := classes(t, map[string]string{"app/Starter.java": `package app; import jakarta.servlet.*; public class Starter implements ServletContextListener {
 		@Override public void contextInitialized(ServletContextEvent e) { throw new IllegalStateException("cannot start", new java.io.IOException("no database at 192.0.2.1")); } }`})
@@ -40,7 +40,7 @@ func TestFailedVersionLeavesTheOldOneServing(t *testing.T) {
 		{"code-listener", with(page, broken, map[string]string{"WEB-INF/web.xml": webxml + "<listener><listener-class>app.Starter</listener-class></listener></web-app>"}), "java.io.IOException: no database", "IllegalStateException: cannot start"},
 		{"code-fails", map[string]string{"index.jsp": `<% if (true) throw new NullPointerException("nothing here"); %>`}, "status 500: java.lang.NullPointerException: nothing here", "NullPointerException"},
 		{"code-syntax", map[string]string{"index.jsp": `<% this is not Java %>`}, "status 500", "Syntax error"},
-		{"code-hangs", map[string]string{"index.jsp": `<% Thread.sleep(60000); %>`}, "did not answer within 8s", ""},
+		{"code-hangs", map[string]string{"index.jsp": `<% Thread.sleep(60000); %>`}, "did not answer within 25s", ""},
 		{"code-nothing", map[string]string{"page.txt": "no front page"}, "status 404", ""},
 	}
 	seen := startUses(t.Context(), base)
@@ -48,7 +48,7 @@ func TestFailedVersionLeavesTheOldOneServing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			id := "code-" + strings.ReplaceAll(strings.TrimPrefix(tt.name, "code-"), "-", "")
 			w.Files[id] = tt.files
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			err := w.Activate(ctx, id)
 			e := api.AsError(err)
@@ -101,7 +101,11 @@ func TestGoesOnByItself(t *testing.T) {
 	c := client()
 	expect := func(path string, status int, want string) {
 		t.Helper()
-		if got, body, err := fetch(t.Context(), c, http.MethodGet, base+path, ""); err != nil || got != status || !strings.Contains(body, want) {
+		got, body, err := fetch(t.Context(), c, http.MethodGet, base+path, "")
+		for end := time.Now().Add(time.Minute); got == 504 && status != 504 && time.Now().Before(end); { // compiling it took this machine more than 2 s
+			got, body, err = fetch(t.Context(), c, http.MethodGet, base+path, "")
+		}
+		if err != nil || got != status || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %.200q %v, want %d %q", path, got, body, err, status, want)
 		}
 	}
@@ -113,7 +117,7 @@ func TestGoesOnByItself(t *testing.T) {
 	if _, _, err := fetch(t.Context(), c, http.MethodGet, base+"memory.jsp", ""); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for { // until another process serves
 		tomcat := func(p api.Process) bool { return strings.HasPrefix(p.Name, "tomcat-") }

@@ -59,7 +59,7 @@ func version(v string) map[string]string {
 }
 
 func client() *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func urls(ctx context.Context, w *servicetest.World) ([]string, error) {
@@ -133,11 +133,13 @@ func start(t *testing.T, settings string) (*servicetest.World, string) {
 	k := java.Kind()
 	k.DefaultCode = version("zero")
 	w := servicetest.New(t, k)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if !strings.Contains(settings, "java_options") {
-		settings = strings.TrimSuffix(settings, "}") + `,"java_options":["-XX:TieredStopAtLevel=1"]}` // starts sooner
-		settings = strings.Replace(settings, "{,", "{", 1)
+	for name, value := range map[string]string{"java_options": `["-XX:TieredStopAtLevel=1"]`, "health_timeout": "120"} { // starts sooner; and a busy machine later
+		if !strings.Contains(settings, name) {
+			settings = strings.TrimSuffix(settings, "}") + `,"` + name + `":` + value + "}"
+			settings = strings.Replace(settings, "{,", "{", 1)
+		}
 	}
 	if err := w.Configure(ctx, settings); err != nil {
 		t.Fatal(err, api.AsError(err).LogTail)
@@ -191,7 +193,7 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	t.Run("packed", run)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.Scale(ctx, map[string]int{"web": 2, "backend": 2}); err != nil {
 		t.Fatal(err)

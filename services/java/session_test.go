@@ -117,7 +117,7 @@ func TestSessionsAreKept(t *testing.T) {
 	defer c.end()
 	step := func(what string, f func(context.Context) error) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		before, errorsBefore, lostBefore := c.requests.Load(), c.errors.Load(), c.lost.Load()
 		if err := f(ctx); err != nil {

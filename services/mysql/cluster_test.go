@@ -33,7 +33,7 @@ type ledger struct {
 
 func startLedger(t *testing.T, db func() *sql.DB) *ledger {
 	t.Helper()
-	must(t, retry(t.Context(), 20*time.Second, func(ctx context.Context) error {
+	must(t, retry(t.Context(), 2*time.Minute, func(ctx context.Context) error {
 		_, err := db().ExecContext(ctx, "CREATE TABLE IF NOT EXISTS ledger (id INT PRIMARY KEY, at TIMESTAMP(3) DEFAULT CURRENT_TIMESTAMP(3))")
 		return err
 	}))
@@ -42,7 +42,7 @@ func startLedger(t *testing.T, db func() *sql.DB) *ledger {
 	go func() {
 		defer close(l.done)
 		for n := 1; ctx.Err() == nil; n++ {
-			short, stop := context.WithTimeout(ctx, 3*time.Second)
+			short, stop := context.WithTimeout(ctx, 10*time.Second)
 			_, err := db().ExecContext(short, "INSERT INTO ledger (id) VALUES (?)", n)
 			stop()
 			l.mu.Lock()
@@ -74,7 +74,7 @@ func (l *ledger) state() (acked, fails int, gap time.Duration) {
 // waitMore waits until n more commits are acknowledged.
 func (l *ledger) waitMore(ctx context.Context, n int) error {
 	from, _, _ := l.state()
-	return retry(ctx, 60*time.Second, func(context.Context) error {
+	return retry(ctx, 3*time.Minute, func(context.Context) error {
 		if now, _, _ := l.state(); now < from+n {
 			l.mu.Lock()
 			defer l.mu.Unlock()

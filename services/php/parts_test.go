@@ -212,7 +212,7 @@ func TestUnhealthyVersions(t *testing.T) {
 	ctx := t.Context()
 	w.Files["code-hangs"] = map[string]string{"index.php": `<?php sleep(30); echo "new";`}
 	w.Files["code-missing"] = map[string]string{"other.php": `<?php echo "new";`, "health.php": `<?php http_response_code(404); echo "new";`}
-	if err := w.Configure(ctx, `{"health_timeout":1,"health_status":"200-299"}`); err != nil {
+	if err := w.Configure(ctx, `{"health_timeout":6,"health_status":"200-299"}`); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Scale(ctx, map[string]int{"proxy": 2, "backend": 3}); err != nil {
@@ -238,7 +238,7 @@ func TestUnhealthyVersions(t *testing.T) {
 		seen <- nil
 	}()
 	for _, tt := range []struct{ name, version, patch, want string }{
-		{"hangs", "code-hangs", `{}`, "did not answer within 1s"},
+		{"hangs", "code-hangs", `{}`, "did not answer within 6s"},
 		{"one-of-three", "code-odd", `{}`, "503"},
 		{"wrong-status", "code-missing", `{"health_path":"/health.php"}`, "404"},
 	} {

@@ -52,7 +52,7 @@ func version(v string) map[string]string {
 }
 
 func client() *http.Client {
-	return &http.Client{Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func urls(ctx context.Context, w *servicetest.World) ([]string, error) {
@@ -131,7 +131,7 @@ func start(t *testing.T, settings string) (*servicetest.World, string) {
 	k := php.Kind()
 	k.DefaultCode = version("zero")
 	w := servicetest.New(t, k)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.Configure(ctx, settings); err != nil {
 		t.Fatal(err, api.AsError(err).LogTail)
@@ -182,7 +182,7 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	t.Run("packed", run)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.Scale(ctx, map[string]int{"web": 2, "backend": 2}); err != nil {
 		t.Fatal(err)
@@ -328,7 +328,7 @@ func TestSettingsComeBack(t *testing.T) {
 		want := []string{"64M", "96M"}[n%2]
 		// The former one ends after three looks; each round comes at another moment of that.
 		time.Sleep(time.Duration(n) * 10 * time.Millisecond)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		err := w.Configure(ctx, `{"memory_limit":"`+want+`"}`)
 		cancel()
 		if err != nil {

@@ -103,7 +103,7 @@ func sessionWorld(t *testing.T, settings string) (*servicetest.World, string) {
 	k := php.Kind()
 	k.DefaultCode = map[string]string{"index.php": countingPage}
 	w := servicetest.New(t, k)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.Configure(ctx, settings); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestSessionsAreShared(t *testing.T) {
 	// mayFail is how many requests may: those that a killed process had begun.
 	step := func(what string, mayFail int64, f func(context.Context) error) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		before, errorsBefore := c.requests.Load(), c.errors.Load()
 		if err := f(ctx); err != nil {

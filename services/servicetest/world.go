@@ -79,7 +79,7 @@ func New(t testing.TB, k services.Kind) *World {
 }
 
 func (w *World) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for id := range w.machine {
 		w.terminate(ctx, id)
@@ -229,7 +229,7 @@ func (w *World) terminate(ctx context.Context, id string) {
 	if m == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second) // what has begun to end does end
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute) // what has begun to end does end
 	defer cancel()
 	if err := m.half().Close(ctx); err != nil {
 		w.T.Errorf("close instance %s: %v", id, err)

@@ -129,7 +129,7 @@ func startEcho(t *testing.T, backends int) string {
 			}
 			return a
 		}})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.Scale(ctx, map[string]int{"backend": backends}); err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ type node struct {
 	peer   *http.Server
 	socket string
 	stop   context.CancelFunc
-	calls  atomic.Int64 // of other stores, but hellos
+	calls  atomic.Int64 // of other stores, but those that they make by themselves
 }
 
 func testTLS(t testing.TB) *tls.Config {
@@ -68,7 +68,7 @@ func startNode(t testing.TB, conf *tls.Config, dir string, self Peer, members []
 	}
 	answer := n.peerHandler()
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/hello" {
+		if r.URL.Path != "/hello" && r.URL.Path != "/want" {
 			n.calls.Add(1)
 		}
 		answer.ServeHTTP(w, r)
