@@ -146,7 +146,7 @@ func TestLayersAreBuiltOnce(t *testing.T) {
 	if _, err := s.Layers(ctx, "web", []string{"nginx-light"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 10*time.Second { // building them takes minutes
+	if took := time.Since(began); took > time.Minute { // building them takes minutes
 		t.Errorf("layers that exist took %v, want at once", took)
 	}
 	// What one service asks for beside comes in a further layer.

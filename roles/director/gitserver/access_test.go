@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -176,7 +177,7 @@ func TestTwoPushesAtOnce(t *testing.T) {
 type cutter struct {
 	net.Listener
 	to    string
-	after int64
+	after atomic.Int64
 }
 
 func (c *cutter) run() {
@@ -193,7 +194,7 @@ func (c *cutter) run() {
 			}
 			defer out.Close()
 			go func() { _, _ = io.Copy(in, out) }()
-			_, _ = io.CopyN(out, in, c.after)
+			_, _ = io.CopyN(out, in, c.after.Load())
 		}()
 	}
 }
@@ -223,7 +224,7 @@ func TestPushCutOff(t *testing.T) {
 	}
 	r.write("known_hosts", string(known)+fmt.Sprintf("[%s]:%s %s\n", host, port, r.server.HostKeyLine()))
 	for _, after := range []int64{3000, 4200, 6000, 20_000, 60_000, 110_000} {
-		c.after = after
+		c.after.Store(after)
 		if out, err := r.try("ann", "w", "push", "ssh://git@"+l.Addr().String()+"/ann/my%20shop", "main"); err == nil {
 			t.Errorf("a push cut off after %d bytes went through: %s", after, out)
 		}
@@ -302,7 +303,7 @@ func TestStopDuringPush(t *testing.T) {
 	r.key("ann")
 	r.work("w", map[string]string{"1/a": "a"})
 	telling := make(chan struct{})
-	r.hook = func(_ Push, out io.Writer) {
+	r.onPush(func(_ Push, out io.Writer) {
 		close(telling)
 		for {
 			if _, err := fmt.Fprintln(out, "still there"); err != nil {
@@ -310,7 +311,7 @@ func TestStopDuringPush(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-	}
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c := r.command(ctx, "ann", "w", "push", "origin", "main")
@@ -321,7 +322,7 @@ func TestStopDuringPush(t *testing.T) {
 	<-telling
 	r.stop()
 	_ = c.Wait() // it was cut off: the references are changed all the same
-	r.hook = nil
+	r.onPush(nil)
 	r.start()
 	if out := r.git("ann", "w", "push", "origin", "main"); !strings.Contains(out, "up-to-date") {
 		t.Errorf("the push is lost: %s", out)

@@ -132,6 +132,12 @@ func (r *rig) Pushed(_ context.Context, p Push, out io.Writer) {
 	}
 }
 
+func (r *rig) onPush(hook func(Push, io.Writer)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hook = hook
+}
+
 func (r *rig) write(name, text string) string {
 	r.t.Helper()
 	p := filepath.Join(r.dir, name)
