@@ -146,7 +146,7 @@ func (w *worker) layer(ctx context.Context, digest string) (string, error) {
 // unpacked is gone again.
 func (w *worker) full(err error) error {
 	total, free := disk(w.c.Disk)
-	return fmt.Errorf("%w: the disk of this machine is full, %d of %d MiB are free: give it a larger one, or make room in %s: %w", cloud.ErrQuota, free>>20, total>>20, w.c.Disk, err)
+	return fmt.Errorf("%w: it does not fit on the disk of this machine, which has %d of %d MiB free without it: give it a larger one, or make room in %s: %w", cloud.ErrQuota, free>>20, total>>20, w.c.Disk, err)
 }
 
 // directors are those to try, where one answered last first.

@@ -61,6 +61,10 @@ func Prepare(ctx context.Context, c Config) error {
 		errs = append(errs, err)
 	}
 	s, problems := Parse(text)
+	s, problem := fixed(ctx, s, alone)
+	if problem != "" {
+		problems = append(problems, problem)
+	}
 	for _, p := range problems {
 		fmt.Fprintf(c.Say, "Nutshell: %s: %s\n", settingsFile, p)
 	}
@@ -89,6 +93,28 @@ func (c Config) apply(ctx context.Context, s Settings) error {
 		errs = append(errs, write(filepath.Join(c.Run, "nutshell/authorized_keys/root"), strings.Join(s.SSHKeys, "\n")+"\n", 0o644))
 	}
 	return errors.Join(errs...)
+}
+
+// fixed gives up an address of the settings that another machine has: both
+// would be out of reach by turns. Where nobody can be asked it stays.
+func fixed(ctx context.Context, s Settings, alone func(context.Context, netip.Addr) bool) (Settings, string) {
+	if s.Mode != Static || alone(ctx, s.Address.Addr()) {
+		return s, ""
+	}
+	problem := fmt.Sprintf("address %s: another machine on this network has it; a free one is taken until the next start. Set another here, or switch that machine off", s.Address.Addr())
+	s.Mode, s.Address, s.Gateway = Auto, netip.Prefix{}, netip.Addr{}
+	return s, problem
+}
+
+// alone reports whether nobody on the network says that an address is theirs.
+func alone(ctx context.Context, a netip.Addr) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if linkUp(ctx) != nil {
+		return true
+	}
+	free, err := probe(ctx, []netip.Addr{a})
+	return err != nil || free.IsValid()
 }
 
 // take chooses a free address of the cluster's range, the same as last time if
@@ -162,7 +188,7 @@ func tellProblems(boot string, problems []string) error {
 	file := filepath.Join(boot, errorsFile)
 	want := ""
 	if len(problems) > 0 {
-		want = "These lines of " + settingsFile + " were not understood at the last start:\r\n\r\n" + strings.Join(problems, "\r\n") + "\r\n"
+		want = "These lines of " + settingsFile + " were not followed at the last start:\r\n\r\n" + strings.Join(problems, "\r\n") + "\r\n"
 	}
 	have, err := readSome(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

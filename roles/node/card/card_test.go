@@ -2,6 +2,7 @@ package card
 
 import (
 	"bytes"
+	"context"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -183,5 +184,26 @@ func TestWriteIsWhole(t *testing.T) {
 	}
 	if left, err := fs.Glob(os.DirFS(filepath.Dir(file)), "*.new"); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestAddressThatAnotherHas(t *testing.T) {
+	text := []byte("address = 192.168.7.20/24\ngateway = 192.168.7.1\ndirector = 192.168.7.2\n")
+	s, problems := Parse(text)
+	if len(problems) != 0 {
+		t.Fatal(problems)
+	}
+	for _, alone := range []bool{true, false} {
+		asked := ""
+		got, problem := fixed(t.Context(), s, func(_ context.Context, a netip.Addr) bool { asked = a.String(); return alone })
+		if asked != "192.168.7.20" || alone != (problem == "") || alone != (got.Mode == Static) || got.Director != s.Director {
+			t.Errorf("alone %v: asked for %q, got %+v, %q", alone, asked, got, problem)
+		}
+		if !alone && (got.Gateway.IsValid() || !strings.Contains(problem, "192.168.7.20")) {
+			t.Errorf("got %+v, %q", got, problem)
+		}
+	}
+	if _, problem := fixed(t.Context(), Settings{Mode: DHCP}, nil); problem != "" {
+		t.Errorf("DHCP: %q", problem)
 	}
 }
