@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -121,7 +122,30 @@ func (f Finder) mounted(device string, do func(reader) error) error {
 		return err
 	}
 	defer unmount()
-	return do(func(name string) ([]byte, error) { return readFile(filepath.Join(dir, filepath.FromSlash(name))) })
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close() // before it is unmounted
+	return do(func(name string) ([]byte, error) { return readWithin(root, name) })
+}
+
+// readWithin reads a file of a disk that somebody else has filled: its links
+// lead nowhere else on this machine, and nothing on it lets a boot wait.
+func readWithin(root *os.Root, name string) ([]byte, error) {
+	file, err := root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", name)
+	}
+	return bounded(file)
 }
 
 func (f Finder) drive(device string, d drive) (b []byte, err error) {
