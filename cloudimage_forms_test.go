@@ -20,17 +20,18 @@ type form struct {
 	subnet  []string // options of the network: name, and the host's address in it
 	make    func(c *vmCloud, dir, key string, context []byte) (args []string, err error)
 	host    string // the name that the machine is to have
+	address string // that its cloud gives it; empty: what DHCP gives
 }
 
 // forms are those of the clouds that ConPaaS knew, and of those who start a
 // machine by hand.
 var forms = []form{
-	{"config-drive-iso", "virtio-blk-pci", "virtio-net-pci", nil, (*vmCloud).configISO, "config-iso"},
-	{"config-drive-vfat", "virtio-blk-pci", "e1000", nil, (*vmCloud).configFAT, "config-fat"},
-	{"nocloud", "ahci", "e1000", nil, (*vmCloud).noCloud, "nocloud"},
-	{"opennebula", "virtio-blk-pci", "virtio-net-pci,mac=02:00:0a:00:02:4d", nil, (*vmCloud).openNebula, "one"},
-	{"ec2", "nvme,serial=d0", "virtio-net-pci", []string{"net=169.254.0.0/16,dhcpstart=169.254.0.15", "169.254.0.2"}, (*vmCloud).ec2, "ip-10-0-0-7"},
-	{"openstack-service", "virtio-scsi", "virtio-net-pci", []string{"net=169.254.0.0/16,dhcpstart=169.254.0.15", "169.254.0.2"}, (*vmCloud).openStack, "service"},
+	{"config-drive-iso", "virtio-blk-pci", "virtio-net-pci", nil, (*vmCloud).configISO, "config-iso", ""},
+	{"config-drive-vfat", "virtio-blk-pci", "e1000", nil, (*vmCloud).configFAT, "config-fat", ""},
+	{"nocloud", "ahci", "e1000", nil, (*vmCloud).noCloud, "nocloud", ""},
+	{"opennebula", "virtio-blk-pci", "virtio-net-pci,mac=02:00:0a:00:02:4d", nil, (*vmCloud).openNebula, "one", "10.0.2.77"},
+	{"ec2", "nvme,serial=d0", "virtio-net-pci", []string{"net=169.254.0.0/16,dhcpstart=169.254.0.15", "169.254.0.2"}, (*vmCloud).ec2, "ip-10-0-0-7", ""},
+	{"openstack-service", "virtio-scsi", "virtio-net-pci", []string{"net=169.254.0.0/16,dhcpstart=169.254.0.15", "169.254.0.2"}, (*vmCloud).openStack, "service", ""},
 }
 
 // write makes a directory of files for a disk.

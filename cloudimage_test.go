@@ -125,7 +125,7 @@ func (c *vmCloud) start(s cloud.Spec) (*vm, error) {
 		net += "," + f.subnet[0] + ",host=" + f.subnet[1]
 	}
 	for _, port := range []string{"22", "5557"} {
-		net += ",hostfwd=tcp:" + m.Address + ":" + port + "-:" + port
+		net += ",hostfwd=tcp:" + m.Address + ":" + port + "-" + f.address + ":" + port
 	}
 	disks := map[string][]string{"ahci": {"-device", "ahci,id=ahci", "-device", "ide-hd,drive=d0,bus=ahci.0"}, "virtio-scsi": {"-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=d0"}}[f.disk]
 	if disks == nil {
@@ -221,7 +221,7 @@ func (m *vm) is(t *testing.T, key string) {
 	if _, err := fmt.Sscanf(strings.TrimSpace(lines[1]), "%dM", &size); err != nil || size < 11000 {
 		t.Errorf("its root file system has %s of 12 GB", lines[1])
 	}
-	if m.form.name == "opennebula" && !strings.Contains(string(out), "10.0.2.77/24") {
+	if !strings.Contains(string(out), m.form.address+"/24") && m.form.address != "" {
 		t.Error("it has not the address that the cloud says")
 	}
 }
