@@ -3,6 +3,7 @@ package nodes_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -186,6 +187,30 @@ func TestRemovedMachine(t *testing.T) {
 	}
 	if list, err := d.(cloud.Volumes).ListVolumes(t.Context()); err != nil || len(list) > 0 {
 		t.Errorf("ListVolumes without machines = %v, %v", list, err)
+	}
+}
+
+// TestLostWhileItLaunches: nobody waits for the launch of a machine that is
+// called lost meanwhile.
+func TestLostWhileItLaunches(t *testing.T) {
+	t.Parallel()
+	s := newShelf()
+	d := s.open(t, t.TempDir())
+	asked := make(chan struct{}, 1)
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(hangs.Close)
+	s.machines["a"], s.url["a"] = &cloud.Machine{ID: "a", Name: "a", Up: true, CPUs: 4, Memory: 4096 * mib, Free: 4000 * mib}, hangs.URL
+	s.add(t, "b", &cloudtest.Sim{Address: func(n int) string { return fmt.Sprintf("10.1.1.%d", n) }})
+	go func() {
+		<-asked
+		s.set("a", func(m *cloud.Machine) { m.Up = false })
+	}()
+	if at := launch(t, d, specs("web-1")...); at["web-1"] != "b" {
+		t.Errorf("web-1 is launched on %v", at)
 	}
 }
 

@@ -34,6 +34,7 @@ const (
 	patience   = 5 * time.Second  // with one machine, so that one that hangs does not hide the others
 	impatience = time.Second      // with one that should have been heard by now
 	checkTime  = 5 * time.Second
+	lookEvery  = 2 * time.Second  // whether a machine that launches something is still there
 	undoTime   = 2 * time.Minute  // to end what a machine should not have
 	routesLife = 20 * time.Second // after which routes are looked at again: a network that went took them with it
 )
@@ -131,6 +132,26 @@ func (d *driver) machines(ctx context.Context) (fleet, []cloud.Machine, error) {
 	}
 	d.route(list)
 	return f, list, nil
+}
+
+// whileUp is a context that ends when the machine is lost.
+func (d *driver) whileUp(ctx context.Context, machine string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		look := time.NewTicker(lookEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+			}
+			if f, _, err := d.machines(ctx); err == nil && !f[machine].Up {
+				cancel()
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // route leads this machine to the containers of the others.

@@ -86,6 +86,10 @@ func sift[T any](d *driver, m cloud.Machine, what string, got []T, believe func(
 
 // launchFar launches one instance and looks whether the answer is about it.
 func (d *driver) launchFar(ctx context.Context, m cloud.Machine, s cloud.Spec) (cloud.Instance, error) {
+	// Layers may take many minutes on their way to a slow card. Who does not
+	// answer in the meantime is lost, and that is found out without this call.
+	ctx, stop := d.whileUp(ctx, m.ID)
+	defer stop()
 	got, err := d.far(m.ID).Launch(ctx, []cloud.Spec{s})
 	if err != nil {
 		return cloud.Instance{}, err

@@ -79,7 +79,7 @@ func (d *Director) launchIn(ctx context.Context, name string, rows []store.Insta
 		mounts[r.ID] = specs[i].Volumes
 	}
 	began := d.c.Now()
-	ctx, cancel := context.WithTimeout(ctx, d.startTime(name, launchTime))
+	ctx, cancel := context.WithTimeout(ctx, launchLimit(p.driver))
 	defer cancel()
 	got, launchErr := p.driver.Launch(ctx, specs)
 	d.c.Log.Info("instances launched", "cloud", name, "asked", len(rows), "got", len(got), "took", d.c.Now().Sub(began))

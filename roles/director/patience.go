@@ -21,6 +21,19 @@ func (d *Director) startTime(name string, least time.Duration) time.Duration {
 	return least
 }
 
+// launchLimit is how long a driver may take to launch. Machines of a cluster
+// may have to fetch layers first, onto slow cards; those that are lost
+// meanwhile are not waited for.
+func launchLimit(d cloud.Driver) time.Duration {
+	if _, far := d.(cloud.Clustered); far {
+		return 20 * time.Minute
+	}
+	if slow, ok := d.(cloud.Slow); ok {
+		return max(launchTime, slow.StartTime())
+	}
+	return launchTime
+}
+
 // patience is what a manager must know of the clouds that a service's
 // instances are in, or may be launched in: seconds by name of the slow ones.
 func (d *Director) patience(wanted string, instances []api.Instance) map[string]int {
