@@ -120,7 +120,7 @@ func startAppliance(t *testing.T, disk string, extra ...string) *virtual {
 	args := append([]string{"-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048", "-smp", "2", "-nodefaults", "-display", "none", "-no-reboot", "-snapshot",
 		"-chardev", "socket,id=s,path=" + dir + "/serial,server=on,wait=off,logfile=" + dir + "/log", "-serial", "chardev:s",
 		"-netdev", fmt.Sprintf("user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:%d-:443", port), "-device", "e1000,netdev=n0",
-		"-netdev", "user,id=n1,net=192.168.56.0/24,restrict=on", "-device", "e1000,netdev=n1",
+		"-netdev", "user,id=n1,net=192.168.56.0/24,host=192.168.56.1,restrict=on", "-device", "e1000,netdev=n1",
 		"-device", "ahci,id=ahci", "-drive", "file=" + disk + ",if=none,id=d0", "-device", "ide-hd,drive=d0,bus=ahci.0"}, extra...)
 	cmd := exec.Command(qemu, args...)
 	var said bytes.Buffer
