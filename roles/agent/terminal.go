@@ -71,7 +71,7 @@ func (a *Agent) attend(ctx context.Context, conn *terminal.Conn, sh *shell.Shell
 		sh.Hangup()
 		return nil
 	}
-	go func() { exited <- sh.Copy(end.Send) }() //nolint:contextcheck // the connection ends it
+	go func() { exited <- sh.Copy(end.Send) }()
 	go func() {
 		for {
 			p, err := end.Receive()
@@ -87,7 +87,7 @@ func (a *Agent) attend(ctx context.Context, conn *terminal.Conn, sh *shell.Shell
 		}
 	}()
 	lost := make(chan struct{})
-	go func() {
+	go func() { //nolint:contextcheck // the connection ends it
 		defer close(lost)
 		_ = end.Run(func(f api.TerminalFrame) {
 			if f.Resize != nil {

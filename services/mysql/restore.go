@@ -183,7 +183,7 @@ func (s *server) room(bytes int64) error {
 	if err := syscall.Statfs(s.volume.Path, &st); err != nil {
 		return err
 	}
-	free, need := int64(st.Bavail)*int64(st.Bsize), bytes+bytes/20+s.leastFree() //nolint:gosec // file systems are smaller
+	free, need := int64(st.Bavail)*int64(st.Bsize), bytes+bytes/20+s.leastFree() //nolint:gosec,unconvert // file systems are smaller; of 32 bits on small machines
 	if free >= need {
 		return nil
 	}

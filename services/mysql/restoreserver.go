@@ -128,7 +128,7 @@ func (s *server) tryOut(ctx context.Context, dir string) error {
 func (p *private) close() {
 	_ = p.db.Close()
 	_ = p.c.cmd.Cancel() // gone already is well
-	_ = <-p.ended        // killed
+	<-p.ended            //nolint:errcheck // killed
 	p.c.close()
 	_ = os.Remove(p.socket)
 }

@@ -312,7 +312,7 @@ func TestWebSocket(t *testing.T) {
 	f.shows("chat.apps.test", at)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, "wss://chat.apps.test/room", &websocket.DialOptions{HTTPClient: f.client(false)}) //nolint:bodyclose // the connection is all that is left of the answer
+	c, _, err := websocket.Dial(ctx, "wss://chat.apps.test/room", &websocket.DialOptions{HTTPClient: f.client(false)}) // the connection is all that is left of the answer
 	if err != nil {
 		t.Fatal(err)
 	}
