@@ -23,7 +23,8 @@ func (n *network) table() *nftables.Table {
 //
 //	forward: a group's bridge to itself, and between groups nothing; out to
 //	the world but not to link-local addresses (where clouds keep credentials
-//	of this machine); in only what answers or what was redirected on purpose.
+//	of this machine); in only what answers or what was redirected on purpose,
+//	in a cluster also what comes to public ports.
 //	input: of this machine instances reach the director's ports, and ping.
 //	nat: outward connections bear this machine's address.
 //
@@ -61,6 +62,15 @@ func (n *network) firewall() error {
 	rule(forward, from, destination(linkLocal), verdict(expr.VerdictDrop))
 	rule(forward, to, answers, verdict(expr.VerdictAccept))
 	rule(forward, to, ctBits(expr.CtKeySTATUS, redirected), verdict(expr.VerdictAccept))
+	open, err := n.open()
+	if err != nil {
+		return err
+	}
+	for _, r := range open {
+		for _, number := range r.Ports {
+			rule(forward, to, destination(netip.PrefixFrom(r.Address, 32)), tcpTo(uint16(number)), verdict(expr.VerdictAccept)) //nolint:gosec // Spec.Check bounds ports
+		}
+	}
 	rule(forward, to, verdict(expr.VerdictDrop))
 
 	rule(input, from, answers, verdict(expr.VerdictAccept))

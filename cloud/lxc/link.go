@@ -178,6 +178,7 @@ func (n *network) linkRules(forward, input, nat func(parts ...[]expr.Any)) {
 		}
 		forward(from, destination(p.Subnet), drop)
 		forward(from, destination(address), drop)
+		forward(to, source(p.Subnet), drop) // to public ports, too
 		nat(source(n.plan.Subnet), destination(p.Subnet), accept)
 	}
 }

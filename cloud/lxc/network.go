@@ -257,7 +257,7 @@ func (n *network) leave(r record, remove func() error) error {
 	if err != nil {
 		return err
 	}
-	if r.Public.IsValid() {
+	if r.Public.IsValid() || len(r.Ports) > 0 {
 		if err := n.unpublish(); err != nil {
 			return err
 		}
@@ -334,10 +334,11 @@ func (n *network) up(slot int) error {
 		}
 	}
 	shown, err := n.shown()
-	if err != nil {
+	open, err2 := n.open()
+	if err = errors.Join(err, err2); err != nil {
 		return err
 	}
-	if there, err := n.walled(); err != nil || there && !missing && len(shown) == 0 {
+	if there, err := n.walled(); err != nil || there && !missing && len(shown)+len(open) == 0 {
 		return err
 	}
 	if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {

@@ -97,6 +97,16 @@ func (n *network) shown() ([]record, error) {
 	return slices.DeleteFunc(records, func(r record) bool { return !n.public.has(r.Public) || len(r.Ports) == 0 }), err
 }
 
+// open are the records whose public ports are reached in a cluster by whoever
+// has a route to this machine's subnet. The caller holds mu.
+func (n *network) open() ([]record, error) {
+	if !n.plan.Own.IsValid() {
+		return nil, nil
+	}
+	records, err := n.d.records()
+	return slices.DeleteFunc(records, func(r record) bool { return len(r.Ports) == 0 || !r.Address.IsValid() }), err
+}
+
 // publish gives the interface the addresses of these records, and takes those
 // of others away. The caller holds mu.
 func (n *network) publish(records []record) error {

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -311,6 +312,7 @@ func TestTwoMachines(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("the director hears nothing")
 	}
+	t.Run("public-ports", func(t *testing.T) { r.visits(shopA) })
 	t.Run("node-is-restarted", func(t *testing.T) {
 		r.tell("a", "/reopen", nil)
 		apart()
@@ -340,6 +342,48 @@ func TestTwoMachines(t *testing.T) {
 		})
 		apart()
 	})
+}
+
+// visits comes from a computer that has a route and is neither the director
+// nor a machine: public ports are reached, no others, and not by containers of
+// other applications.
+func (r *rack) visits(other cloud.Instance) {
+	r.t.Helper()
+	me := r.address(99)
+	l, err := netlink.LinkByName("nt" + r.tag)
+	if err == nil {
+		err = netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: me.AsSlice(), Mask: net.CIDRMask(32, 32)}})
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	port, err := strconv.Atoi(cloudtest.Port)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	list, err := r.director.Launch(r.t.Context(), []cloud.Spec{{Name: "site-1", Group: "site", Layers: []string{r.layer}, Context: []byte("{}"), Public: []int{port}}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	site := list[0]
+	d := net.Dialer{Timeout: 3 * time.Second, LocalAddr: &net.TCPAddr{IP: me.AsSlice()}}
+	reached := func(address string) bool {
+		c, err := d.DialContext(r.t.Context(), "tcp", address)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}
+	eventually(r.t, "a visitor reaches the public port", func() bool { return reached(at(site)) })
+	if reached(at(other)) {
+		r.t.Error("a visitor reaches a port that is not public")
+	}
+	var wg sync.WaitGroup
+	r.want(&wg, other, at(site), false, "the public port of another application")
+	wg.Wait()
+	if err := r.director.Terminate(r.t.Context(), []string{site.ID}); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // tell2 reaches a machine that is away.
