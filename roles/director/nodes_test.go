@@ -278,7 +278,7 @@ func TestHostileNeighbour(t *testing.T) {
 	ctx := t.Context()
 	key := func(i int) string { return fmt.Sprintf("%064x", i) }
 	refused := 0
-	for i := range 10_000 {
+	for i := range 2_000 {
 		remote := fmt.Sprintf("10.0.0.%d", 2+i%20) // four places for each of twenty are more than there are
 		_, err := h.d.noteJoiner(ctx, "n"+key(i)[56:], key(i), remote, api.NodeFacts{Name: "m"})
 		if api.CodeOf(err) == api.CodeTooMany {
@@ -297,7 +297,7 @@ func TestHostileNeighbour(t *testing.T) {
 	h.d.nodes.mu.Lock()
 	noted := len(h.d.nodes.joins)
 	h.d.nodes.mu.Unlock()
-	if len(list) > mostWaiting || noted > mostWaiting || len(audit) > 20*6*mostWaitingFrom || refused < 9500 {
+	if len(list) > mostWaiting || noted > mostWaiting || len(audit) > 20*6*mostWaitingFrom || refused < 1500 {
 		t.Errorf("%d machines wait, %d are noted, %d entries in the audit log, %d refused", len(list), noted, len(audit), refused)
 	}
 	// It goes on asking: nobody takes the place of the real one, who was there before.
