@@ -42,7 +42,11 @@ func settingFlags() []cli.Flag {
 		if e.Value != "" {
 			usage += " (default " + e.Value + ")"
 		}
-		flags = append(flags, &cli.StringFlag{Name: config.Flag(e.Key), Usage: usage})
+		if e.List {
+			flags = append(flags, &cli.StringSliceFlag{Name: config.Flag(e.Key), Usage: usage})
+		} else {
+			flags = append(flags, &cli.StringFlag{Name: config.Flag(e.Key), Usage: usage})
+		}
 	}
 	return flags
 }
@@ -67,7 +71,12 @@ func loadSettings(x *cli.Context) (*config.Config, error) {
 		return nil, err
 	}
 	for _, e := range defaults.Show() {
-		if name := config.Flag(e.Key); x.IsSet(name) && !strings.HasPrefix(e.Key, "client.") {
+		name := config.Flag(e.Key)
+		switch {
+		case !x.IsSet(name) || strings.HasPrefix(e.Key, "client."):
+		case e.List: // --name a --name b is --name a,b
+			sources.Flags[e.Key] = strings.Join(x.StringSlice(name), ",")
+		default:
 			sources.Flags[e.Key] = x.String(name)
 		}
 	}

@@ -148,6 +148,7 @@ type Entry struct {
 	Value  string `json:"value" yaml:"value"` // secrets are masked
 	Origin string `json:"origin" yaml:"origin"`
 	Help   string `json:"help,omitempty" yaml:"help,omitempty"`
+	List   bool   `json:"-" yaml:"-"` // several values, with commas between
 }
 
 // Masked stands for a secret that is set.
@@ -166,6 +167,7 @@ func (c *Config) Show() []Entry {
 	var out []Entry
 	for _, f := range fields(c) {
 		e := Entry{Key: f.key, Value: text(f.value), Origin: c.Origin(f.key), Help: f.help}
+		_, e.List = f.value.Interface().([]string)
 		if f.secret && e.Value != "" {
 			e.Value = Masked
 		}
