@@ -29,16 +29,22 @@ func TestPages(t *testing.T) {
 	_, err = os.Stat(filepath.Join("node_modules", ".package-lock.json"))
 	need("embedui/node_modules", err == nil)
 	need("embedui/dist", Built())
-	run := func(t *testing.T, script string) {
+	run := func(t *testing.T, command ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "npm", "run", "--silent", script)
+		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("npm run %s: %v\n%s", script, err, out)
+			t.Errorf("%q: %v\n%s", command, err, out)
 		}
 	}
-	t.Run("check", func(t *testing.T) { run(t, "check") })
-	t.Run("budget", func(t *testing.T) { run(t, "budget") })
+	t.Run("check", func(t *testing.T) { run(t, "npm", "run", "--silent", "check") })
+	t.Run("budget", func(t *testing.T) { run(t, "npm", "run", "--silent", "budget") })
 	_, err = exec.LookPath("chromium")
 	need("chromium", err == nil)
-	t.Run("behaviour", func(t *testing.T) { run(t, "behaviour") })
+	behaviour := []string{"npm", "run", "--silent", "behaviour"}
+	if os.Geteuid() == 0 {
+		// Chromium gives up what it is loading whenever an interface of the
+		// machine comes or goes, and other tests make bridges all the time.
+		behaviour = []string{"unshare", "--net", "sh", "-c", "ip link set lo up && exec npm run --silent behaviour"}
+	}
+	t.Run("behaviour", func(t *testing.T) { run(t, behaviour...) })
 }

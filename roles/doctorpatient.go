@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -175,7 +176,8 @@ func (p *Program) tryCloud(ctx context.Context, c *config.Config, k config.Cloud
 	if err != nil {
 		return err
 	}
-	return errors.Join(driver.Check(ctx), closeDriver(context.WithoutCancel(ctx), driver))
+	err = driver.Check(ctx)
+	return cmp.Or(err, closeDriver(context.WithoutCancel(ctx), driver)) // what follows from the first is not told besides
 }
 
 // missingLayers are the kinds whose layers are not built.

@@ -212,4 +212,24 @@ await step('pinned applications stand first, also after a reload', async () => {
   assert.match(await p.locator('.apps li').first().innerText(), /wiki/);
 });
 
+await step('a page whose scripts did not come is loaded again by itself, and not for ever', async () => {
+  let refuse = 2;
+  let loads = 0;
+  await p.route('**/assets/index-*.js', (route) => {
+    loads++;
+    return refuse-- > 0 ? route.abort('internetdisconnected') : route.continue();
+  });
+  await p.goto(base + '/');
+  await ready('Overview');
+  assert.equal(loads, 3);
+  assert.equal(await p.evaluate(() => sessionStorage.getItem('nutshell.again')), null, 'the next time counts anew');
+  [refuse, loads] = [99, 0];
+  await p.goto(base + '/');
+  while (loads < 6) await p.waitForTimeout(100);
+  await p.waitForTimeout(1500);
+  assert.equal(loads, 6, 'five times more');
+  await p.unroute('**/assets/index-*.js');
+  await p.evaluate(() => sessionStorage.removeItem('nutshell.again'));
+});
+
 await end();

@@ -3,3 +3,17 @@ try {
   const theme = localStorage.getItem('nutshell.theme');
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
 } catch { /* storage is forbidden: the system's theme is used */ }
+
+// Browsers give up what they are loading when a network of their machine comes
+// or goes, and instances of a director on the same machine bring networks. A
+// page without its scripts would stay empty, so it is loaded again: five times,
+// at longer and longer intervals.
+addEventListener('error', (e) => {
+  if (!(e.target instanceof HTMLScriptElement)) return;
+  try {
+    const times = Number(sessionStorage.getItem('nutshell.again'));
+    if (times >= 5) return;
+    sessionStorage.setItem('nutshell.again', times + 1);
+    setTimeout(() => location.reload(), 300 * 2 ** times);
+  } catch { /* storage is forbidden: it might load for ever */ }
+}, true);

@@ -333,11 +333,8 @@ func cleanText(s string) string {
 			return -1
 		}
 		return r
-	}, s[:min(len(s), 4*mostText)])
-	for len(s) > mostText {
-		s = s[:len(s)-1]
-	}
-	return strings.ToValidUTF8(strings.TrimSpace(s), "")
+	}, strings.ReplaceAll(s[:min(len(s), 4*mostText)], "\n", "; "))
+	return strings.ToValidUTF8(strings.TrimSpace(s[:min(len(s), mostText)]), "")
 }
 
 // ordinary are names that tell nothing: whole shelves have them.
