@@ -41,11 +41,7 @@ func ask(ctx context.Context, socket string, params map[string]string) (answer, 
 		return answer{}, fmt.Errorf("php-fpm: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return answer{}, err
-		}
-	}
+	// Not by a deadline of the connection: it may fire before the context's, and the error would not tell that time was up.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	var b bytes.Buffer
