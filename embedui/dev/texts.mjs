@@ -118,8 +118,15 @@ function typescript(one) {
   const tree = ts.createSourceFile(one.file, one.source, ts.ScriptTarget.Latest, true);
   const literal = (n) => (ts.isStringLiteral(n) || ts.isNoSubstitutionTemplateLiteral(n) ? n.text : ts.isTemplateExpression(n) ? n.head.text + n.templateSpans.map((s) => '{}' + s.literal.text).join('') : undefined);
   const literals = (n) => (ts.isConditionalExpression(n) ? [...literals(n.whenTrue), ...literals(n.whenFalse)] : [n]);
+  let errors = 0; // what these say is for programmers, save where it goes through t()
   const walk = (n, shown = false) => {
-    if (ts.isImportDeclaration(n) || ts.isTypeNode(n) || ts.isNewExpression(n) && /Error$/.test(n.expression.getText())) return;
+    if (ts.isImportDeclaration(n) || ts.isTypeNode(n)) return;
+    if (ts.isNewExpression(n) && /Error$/.test(n.expression.getText())) {
+      errors++;
+      n.arguments?.forEach((a) => walk(a));
+      errors--;
+      return;
+    }
     if (ts.isCallExpression(n) && ['t', 'tn', 'text'].includes(n.expression.getText())) {
       const said = n.expression.getText() === 'tn' ? 2 : 1;
       n.arguments.slice(0, said).flatMap(literals).forEach((a) => {
@@ -134,7 +141,7 @@ function typescript(one) {
     if (ts.isCallExpression(n)) return ts.forEachChild(n, (c) => walk(c));
     if (ts.isBinaryExpression(n) && ['===', '!=='].includes(n.operatorToken.getText())) return;
     const text = literal(n);
-    if (text !== undefined && letters(text) && (shown || sentence(text))) one.fault(text, n.getStart());
+    if (text !== undefined && !errors && letters(text) && (shown || sentence(text))) one.fault(text, n.getStart());
     ts.forEachChild(n, (c) => walk(c, shown && (ts.isConditionalExpression(n) || ts.isParenthesizedExpression(n) || ts.isArrowFunction(n))));
   };
   walk(tree);

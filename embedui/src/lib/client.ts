@@ -28,12 +28,14 @@ export function onSignedOut(tell: () => void): void {
   link.signedOut = tell;
 }
 
-/** unreachable is the problem shown when no answer came at all. */
-export function unreachable(): ApiError {
+/** unreachable is the problem shown when no answer came at all, to a request that changes something or one that only reads. */
+export function unreachable(changes = false): ApiError {
   return new ApiError({
     code: 'unavailable',
     message: t('Nutshell does not answer.'),
-    hint: t('Nothing was changed as far as this page knows. Check that the director runs; this page reconnects by itself.'),
+    hint: changes
+      ? t('Whether it was done is not known: look before you do it again. This page reconnects by itself.')
+      : t('Check that the director runs; this page reconnects by itself.'),
   });
 }
 
@@ -88,7 +90,7 @@ export async function raw(path: string, options: Options = {}): Promise<Response
     response = await fetch('/api/v1' + path, { method, headers, body, signal: options.signal, credentials: 'same-origin', cache: 'no-store' });
   } catch (e) {
     if (options.signal?.aborted) throw e;
-    throw unreachable();
+    throw unreachable(method !== 'GET');
   }
   if (!response.ok) {
     if (response.status === 401 && path !== '/session') link.signedOut();

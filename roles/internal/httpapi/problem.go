@@ -59,6 +59,9 @@ func toProblem(ctx context.Context, err error) *problem {
 		known = api.AsError(err)
 	case errors.Is(err, context.DeadlineExceeded):
 		known = &api.Error{Code: api.CodeDeadline, Message: "the request took longer than it may"}
+		if c := callOf(ctx); c != nil && c.from != nil && changes(c.from.Method) {
+			known.Hint = "it may have been done all the same: look before you send it again"
+		}
 	case errors.Is(err, context.Canceled):
 		known = &api.Error{Code: api.CodeCancelled, Message: "the request was given up"}
 	default:

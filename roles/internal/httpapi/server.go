@@ -171,9 +171,12 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 			defer func() { s.c.Answered(r.ID, w.Status, time.Since(began)) }()
 		}
 		control := http.NewResponseController(w)
-		deadline := time.Now().Add(r.Limit + 5*time.Second) // the connection's, a little behind the handler's
-		_ = control.SetReadDeadline(deadline)               // HTTP/2 streams and recorders have none, and then the context is enough
-		_ = control.SetWriteDeadline(deadline)
+		late := time.Now().Add(r.Limit + 5*time.Second) // the connection's, a little behind the handler's
+		_ = control.SetReadDeadline(late)               // HTTP/2 streams and recorders have none, and then the context is enough
+		// Writing is bounded once there is an answer. HTTP/2 breaks a stream off
+		// at its deadline, also under a handler that still works: who asked on a
+		// busy machine would not learn that it was done.
+		w.Before(func() { _ = control.SetWriteDeadline(latest(late, time.Now().Add(writeIdle))) })
 		c.from, c.control, c.needs = req, control, r.Needs
 		if r.raw {
 			c.body = req.Body
@@ -206,6 +209,13 @@ func (s *Server) enter(r Route) func(huma.Context, func(huma.Context)) {
 	}
 }
 
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // ServeHTTP gives each request an id and safe headers, and turns a panic into
 // a problem that names the id.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -236,6 +246,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	r = r.WithContext(ctx)
 	if !isAPI(r.URL.Path) && s.ui != nil {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeIdle)) // not that of the connection's last request
 		s.ui.ServeHTTP(w, r)
 		return
 	}

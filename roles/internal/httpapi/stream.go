@@ -60,8 +60,8 @@ func (s *Server) stream(out *Stream) *huma.StreamResponse {
 	}}
 }
 
-// writeIdle is how long a client may take nothing of a stream that somebody
-// must hold open for it.
+// writeIdle is how long a client may take nothing of an answer that is there,
+// or of a stream that somebody must hold open for it.
 const writeIdle = 2 * time.Minute
 
 // breakOff ends an answer so that nobody takes it for the whole.
