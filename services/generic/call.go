@@ -70,10 +70,11 @@ func (a *agent) release(token string) {
 	}
 }
 
-// interrupt calls interrupt.sh and ends what then still runs, or ends
-// everything at once. The lock is held.
+// interrupt calls interrupt.sh and ends what of now still runs then, or ends
+// everything at once. What is begun later is not meant. The lock is held.
 func (a *agent) interrupt(o order) error {
-	if len(a.running()) == 0 {
+	ids := a.runs()
+	if len(ids) == 0 {
 		return nil
 	}
 	if !o.Kill && !a.s.Runs[interruptScript].Running {
@@ -87,30 +88,41 @@ func (a *agent) interrupt(o order) error {
 				return
 			}
 		}
-		if err := a.killAll(a.life); err != nil {
+		if err := a.kill(a.life, ids); err != nil && a.life.Err() == nil {
 			a.m.Log().Error("scripts not ended", "error", err)
 		}
 	}()
 	return nil
 }
 
-// killAll ends every script that runs, and all that it started.
-func (a *agent) killAll(ctx context.Context) error {
-	a.mu.Lock()
+// runs are the calls of scripts that go on. The lock is held.
+func (a *agent) runs() []string {
 	var ids []string
+	for _, name := range a.running() {
+		ids = append(ids, a.s.Runs[name].ID)
+	}
+	return ids
+}
+
+// kill ends those calls that go on, and all that they started.
+func (a *agent) kill(ctx context.Context, ids []string) error {
+	a.mu.Lock()
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains(a.runs(), id) })
 	err := a.change(func() {
-		for _, name := range a.running() {
-			r := a.s.Runs[name]
-			r.Killed = true
+		for name, r := range a.s.Runs {
+			r.Killed = r.Killed || slices.Contains(ids, r.ID)
 			a.s.Runs[name] = r
-			ids = append(ids, r.ID)
 		}
 	})
 	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return a.runner.kill(ctx, ids)
+	return a.runner.kill(ctx, ids, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return !slices.ContainsFunc(a.runs(), func(id string) bool { return slices.Contains(ids, id) })
+	})
 }
 
 // Observe implements services.Agent.
@@ -137,9 +149,10 @@ func (a *agent) Observe(context.Context) (any, error) {
 
 // Close implements services.Agent: scripts end with their instance.
 func (a *agent) Close(ctx context.Context) error {
-	err := a.killAll(ctx)
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	ids := a.runs()
+	a.mu.Unlock()
+	err := a.kill(ctx, ids)
 	a.end()
 	return err
 }

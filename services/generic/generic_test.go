@@ -28,8 +28,9 @@ echo "` + version + ` $n ends" >> "$HOME/events"
 		"init.sh":   note(`sleep 0.1; env | sort > "$HOME/env"`),
 		"notify.sh": note(`sleep 0.1`),
 		// Until somebody takes the file away, with a child that left the process group.
-		"run.sh":       note(`printf '%s\n' "$@" > "$HOME/args"; touch "$HOME/runs"; echo out; echo err >&2; setsid sleep 1000 & while [ -e "$HOME/runs" ]; do sleep 0.02; done; kill $!; exit 3`),
-		"interrupt.sh": note(`[ "$1" = hang ] && sleep 1000; [ "$1" = kill ] || rm -f "$HOME/runs"; sleep 0.2`),
+		"run.sh": note(`printf '%s\n' "$@" > "$HOME/args"; echo $$ > "$HOME/pid"; touch "$HOME/runs"; echo out; echo err >&2; setsid sleep 1000 & while [ -e "$HOME/runs" ]; do sleep 0.02; done; kill $!; exit 3`),
+		// What still runs after it is killed, so that it waits where run.sh shall end by itself.
+		"interrupt.sh": note(`[ "$1" = hang ] && sleep 1000; [ "$1" = kill ] || rm -f "$HOME/runs"; while [ ! -e "$HOME/runs" ] && kill -0 $(cat "$HOME/pid") 2> /dev/null; do sleep 0.02; done`),
 		"cleanup.sh":   note(`rm -f "$HOME/args"`),
 	}
 }
@@ -197,9 +198,9 @@ func TestRunInterruptCleanup(t *testing.T) {
 	if read(w, "i1", "args") != "" {
 		t.Error("cleanup.sh did not clean")
 	}
-	if out, err := w.ReadLog("i1", "agent.out"), w.ReadLog("i1", "agent.err"); out != "out\n" || err != "err\n" || w.ReadLog("i1", "run.log") == "" {
-		t.Errorf("logs: agent.out %q, agent.err %q, run.log %q", out, err, w.ReadLog("i1", "run.log"))
-	}
+	eventually(t, "logs", func() bool { // other processes write them
+		return w.ReadLog("i1", "agent.out") == "out\n" && w.ReadLog("i1", "agent.err") == "err\n" && w.ReadLog("i1", "run.log") != ""
+	})
 	if err := w.Activate(t.Context(), "code-one111"); err != nil {
 		t.Fatal(err)
 	}
@@ -284,6 +285,29 @@ func TestInterruptWithoutItsScriptKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "KILL after TERM was ignored", func() bool { return status(t, w, "i1", "run.sh") == stopped(-int(syscall.SIGKILL)) })
+}
+
+// An interrupt that comes before run.sh has a process is for it all the same;
+// what is started after it is left alone.
+func TestInterruptAtOnce(t *testing.T) {
+	w := start(t, 0)
+	w.Files["code-bare"] = map[string]string{"run.sh": "sleep 1000", "cleanup.sh": "sleep 0.3"}
+	if err := w.Activate(t.Context(), "code-bare"); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if err := act(t, w, "run", ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := act(t, w, "interrupt", ""); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the end of run.sh", func() bool { return strings.HasPrefix(status(t, w, "i1", "run.sh"), "STOPPED (return code -") }) // TERM, or KILL if that came before bash heeds it
+		if err := act(t, w, "cleanup", ""); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the end of cleanup.sh", func() bool { return status(t, w, "i1", "cleanup.sh") == stopped(0) })
+	}
 }
 
 // The others hear of an instance that the cloud has lost, and it is replaced.

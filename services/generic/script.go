@@ -108,47 +108,51 @@ func (r *runner) await(ctx context.Context, id string) (int, error) {
 }
 
 // kill ends runs with all that they started, in their process groups or out
-// of them: TERM, and KILL for what is left some seconds later.
-func (r *runner) kill(ctx context.Context, ids []string) error {
-	var groups []int
-	for _, id := range ids {
-		if pid := r.leader(id); pid > 0 {
-			groups = append(groups, -pid)
-		}
-	}
-	all := func() []int {
-		var pids []int
-		for _, g := range groups {
-			if syscall.Kill(g, 0) == nil {
+// of them: TERM, and KILL for what is left some seconds later. A run that has
+// no process yet is waited for, until over says that all have ended.
+func (r *runner) kill(ctx context.Context, ids []string, over func() bool) error {
+	groups, end := map[string]int{}, map[string]time.Time{} // by run; end: of being polite
+	for {
+		ended, left := over(), false
+		for _, id := range ids {
+			if pid := r.leader(id); pid > 0 {
+				groups[id] = -pid
+			}
+			pids := family(id)
+			if g := groups[id]; g < 0 && syscall.Kill(g, 0) == nil {
 				pids = append(pids, g)
 			}
-		}
-		for _, id := range ids {
-			pids = append(pids, family(id)...)
-		}
-		return pids
-	}
-	signal := func(sig syscall.Signal) {
-		for _, pid := range all() {
-			if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-				r.m.Log().Warn("script not signalled", "pid", pid, "error", err)
+			if len(pids) == 0 {
+				continue
+			}
+			left = true
+			switch polite, told := end[id]; {
+			case ctx.Err() != nil || told && time.Now().After(polite): // no time to be polite
+				r.signal(pids, syscall.SIGKILL)
+			case !told:
+				r.signal(pids, syscall.SIGTERM)
+				end[id] = time.Now().Add(killAfter)
 			}
 		}
-	}
-	signal(syscall.SIGTERM)
-	end := time.Now().Add(killAfter)
-	for len(all()) > 0 {
-		if time.Now().After(end) {
-			signal(syscall.SIGKILL)
+		if ended && !left {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		select {
-		case <-ctx.Done(): // no time to be polite
-			signal(syscall.SIGKILL)
-			return ctx.Err()
+		case <-ctx.Done():
 		case <-time.After(lookEvery):
 		}
 	}
-	return nil
+}
+
+func (r *runner) signal(pids []int, sig syscall.Signal) {
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			r.m.Log().Warn("script not signalled", "pid", pid, "error", err)
+		}
+	}
 }
 
 // family finds every process of a run, also those that left its group.
