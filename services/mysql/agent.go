@@ -90,7 +90,15 @@ func (a *agent) Observe(ctx context.Context) (any, error) {
 
 // Call implements services.Agent.
 func (a *agent) Call(ctx context.Context, method string, raw json.RawMessage) (any, error) {
-	if c := a.told(); c.Node == nil {
+	c := a.told()
+	if method == "part" && c.Balancer != nil {
+		var node string
+		if err := json.Unmarshal(raw, &node); err != nil {
+			return nil, api.Invalidf("part: %v", err)
+		}
+		return nil, a.balancer.part(ctx, c, node)
+	}
+	if c.Node == nil {
 		return nil, api.Conflictf("instance %s holds no data", a.m.Address())
 	}
 	switch method {

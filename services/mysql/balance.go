@@ -79,3 +79,13 @@ func (m *manager) waitClients(ctx context.Context, node string) {
 		}
 	}
 }
+
+// part cuts off the clients that balancers have on a node. One that does not
+// answer keeps nobody: they meet the end of the node itself.
+func (m *manager) part(ctx context.Context, node string) {
+	for _, g := range holding(m.host.Instances(), balancer) {
+		if err := m.host.Call(ctx, g.ID, "part", node, nil); err != nil {
+			m.host.Log().Warn("clients of a node that leaves are not told", "instance", g.ID, "node", node, "error", err)
+		}
+	}
+}

@@ -212,6 +212,18 @@ func (h *haproxy) order(ctx context.Context, command string) error {
 	return nil
 }
 
+// part cuts off the clients that a node still has. It leaves the others, and
+// for a while answers each statement with an error, where a new connection
+// would be to a node that stays.
+func (h *haproxy) part(ctx context.Context, c config, node string) error {
+	for _, backend := range []string{"writer", "any"} {
+		if err := h.order(ctx, fmt.Sprintf("shutdown sessions server %s/s%d", backend, c.Balancer.Slots[node])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settle makes the slots of the running balancer as they should be.
 func (h *haproxy) settle(ctx context.Context, c config) error {
 	leaving := map[string]bool{}

@@ -240,6 +240,7 @@ func (m *manager) Drain(ctx context.Context, leaving []api.Instance) error {
 		m.host.Step("node " + s.ID + " leaves")
 		if !last {
 			m.waitClients(ctx, s.ID)
+			m.part(ctx, s.ID)
 		}
 		if err := m.host.Call(ctx, s.ID, "leave", nil, nil); err != nil && !last {
 			return err

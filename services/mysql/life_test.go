@@ -141,7 +141,7 @@ func TestLife(t *testing.T) {
 				o = known.Load().(map[string]string) //nolint:forcetypeassert // as stored
 			}
 			known.Store(o)
-			db, err := sql.Open("mysql", fmt.Sprintf("%s:%s@tcp(%s:%s)/?timeout=5s&readTimeout=9s", o["user"], o["password"], o["host"], o["port"]))
+			db, err := sql.Open("mysql", fmt.Sprintf("%s:%s@tcp(%s:%s)/?timeout=1m&readTimeout=1m", o["user"], o["password"], o["host"], o["port"]))
 			if err != nil {
 				return err
 			}
