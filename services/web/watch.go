@@ -19,7 +19,8 @@ import (
 
 const (
 	watchEvery  = time.Second
-	watchAnswer = 2 * time.Second // a node that takes longer twice is taken for dead
+	reachTime   = 20 * time.Second // for a new node's first answer: small computers and busy ones take their time
+	watchAnswer = 2 * time.Second  // a node that takes longer twice is taken for dead
 )
 
 // node is a node behind a proxy.
@@ -156,7 +157,7 @@ type Reach struct {
 
 // reach asks all nodes, each a few times because it may just be starting.
 func (w *watch) reach(ctx context.Context, r Reach) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
 	c := w.client()
 	defer c.CloseIdleConnections()
