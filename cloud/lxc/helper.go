@@ -56,8 +56,9 @@ func (h *helper) open() (*os.File, error) {
 			return
 		}
 		// By the time a child looks at /proc/self/fd it has the files that it
-		// inherits at the first numbers, so the program must not be there.
-		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, inherited); err == nil {
+		// inherits at the first numbers, and those that stood in each other's way
+		// were moved behind these on the way: the program must be at neither.
+		if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 2*inherited); err == nil {
 			_ = unix.Close(fd)
 			fd = high
 		}

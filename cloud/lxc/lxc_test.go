@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,15 +84,25 @@ func (b bed) leftovers(t *testing.T, dir string) []string {
 	more, _ := filepath.Glob("/sys/fs/cgroup/nutshell-" + b.Installation + "*")
 	stage, _ := filepath.Glob("/run/nutshell/" + b.Installation + "*")
 	left = append(append(append(left, groups...), more...), stage...)
-	links, err := netlink.LinkList()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, "nsh"+b.Installation) || strings.HasPrefix(l.Attrs().Name, "nv") && l.Attrs().MasterIndex == 0 {
-			left = append(left, "interface "+l.Attrs().Name)
+	interfaces := func() (names []string) {
+		links, err := netlink.LinkList()
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, l := range links {
+			if strings.HasPrefix(l.Attrs().Name, "nsh"+b.Installation) || strings.HasPrefix(l.Attrs().Name, "nv") && l.Attrs().MasterIndex == 0 {
+				names = append(names, "interface "+l.Attrs().Name)
+			}
+		}
+		return names
 	}
+	found := interfaces()
+	// Cables do not tell whose they are, and those of other tests hang on no bridge when they come and go.
+	for end := time.Now().Add(time.Minute); len(found) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now := interfaces()
+		found = slices.DeleteFunc(found, func(name string) bool { return !slices.Contains(now, name) })
+	}
+	left = append(left, found...)
 	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, l := range loops {
 		if file, err := os.ReadFile(l); err == nil && strings.Contains(string(file), dir) {
