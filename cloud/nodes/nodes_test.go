@@ -44,11 +44,12 @@ type shelf struct {
 	url      map[string]string
 	away     map[string]bool // the network to it is down
 	hung     chan struct{}   // not nil: machine a takes what it is asked and answers when this is closed
+	asked    map[string]int  // what machine a was asked meanwhile, and how often
 	slots    map[string]int
 }
 
 func newShelf() *shelf {
-	return &shelf{machines: map[string]*cloud.Machine{}, url: map[string]string{}, away: map[string]bool{}, slots: map[string]int{}}
+	return &shelf{machines: map[string]*cloud.Machine{}, url: map[string]string{}, away: map[string]bool{}, asked: map[string]int{}, slots: map[string]int{}}
 }
 
 // add puts a machine with this cloud on the shelf.
@@ -102,6 +103,9 @@ func (s *shelf) Slot(_ context.Context, group string) (int, error) {
 func (s *shelf) Call(ctx context.Context, machine, method, path string, in, out any) error {
 	s.mu.Lock()
 	url, away, hung := s.url[machine], s.away[machine], s.hung
+	if machine == "a" && hung != nil {
+		s.asked[method+" "+path]++
+	}
 	s.mu.Unlock()
 	if machine == "a" && hung != nil {
 		select {

@@ -271,7 +271,7 @@ func TestDeadBackend(t *testing.T) {
 			if body == victim.Address {
 				mine++
 			}
-			if time.Since(began) > 1500*time.Millisecond {
+			if time.Since(began) > 15*time.Second { // whoever is asked and says nothing is waited for longer
 				slow++
 			}
 		}
@@ -286,7 +286,7 @@ func TestDeadBackend(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if mine, slow := asked(); mine > 0 || slow > 4 { // half of them would wait; a busy machine makes one wait, too
+	if mine, slow := asked(); mine > 0 || slow > 0 {
 		t.Errorf("a dead backend was asked: %d answers of it, %d requests waited", mine, slow)
 	}
 	signal(syscall.SIGCONT)

@@ -91,6 +91,9 @@ func (s *supervisor) Ensure(ctx context.Context, p services.Process) error {
 			return err
 		}
 	}
+	s.mu.Lock()
+	before := d.restarts // what a test killed earlier does not count
+	s.mu.Unlock()
 	for {
 		var err error
 		if p.Ready != nil {
@@ -105,7 +108,7 @@ func (s *supervisor) Ensure(ctx context.Context, p services.Process) error {
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil || restarts > 3 {
+		if ctx.Err() != nil || restarts > before+3 {
 			return fmt.Errorf("start %s: %w (see %s)", p.Name, err, s.dir)
 		}
 		time.Sleep(20 * time.Millisecond)
