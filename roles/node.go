@@ -135,7 +135,7 @@ func (p *Program) runNode(ctx context.Context, c *config.Config) error {
 			log.Warn("memory of the start not given back", "error", err)
 		}
 	}()
-	return node.Run(ctx, node.Config{Dir: filepath.Join(c.DataDir, "node"), Directors: c.Node.Director, CASHA256: c.Node.CASHA256, Name: c.Node.Name, Listen: c.Node.Listen, Find: c.Node.Find,
+	return node.Run(ctx, node.Config{Dir: filepath.Join(c.DataDir, "node"), Runtime: os.Getenv("RUNTIME_DIRECTORY"), Directors: c.Node.Director, CASHA256: c.Node.CASHA256, Name: c.Node.Name, Listen: c.Node.Listen, Find: c.Node.Find,
 		Disk: c.DataDir, Version: build.Version(), Driver: open, Layers: images, SetClock: setClock, Now: time.Now, Turn: turn, Log: log, Say: p.Stdout})
 }
 

@@ -11,13 +11,13 @@ function node(n, state, more = {}) {
   return {
     id: 'n' + sha('node' + n).slice(0, 12), name: `pi-${n}`, state, serial, model: 'Raspberry Pi 4 Model B Rev 1.4', fingerprint: sha('key' + n), address: `172.16.0.${10 + n}`,
     ...(state === 'waiting' ? {} : { subnet: `10.${200 + n}.0.0/16` }), arch: 'arm64', version: '1.0.0-dev', cpus: 4, memory: 4 * GB, memory_free: Math.round((3.4 - 0.5 * n) * GB), disk: 29 * GB, disk_free: (24 - 3 * n) * GB,
-    load: 0.4 * n, instances: 0, layers: state === 'waiting' ? [] : ['base', 'php', 'mysql', 'generic'].slice(0, 1 + (n % 4)).map((l) => 'sha256:' + sha(l)), joined: ago(60 * 24 * n + 5), seen: ago(0), ...more,
+    load: 0.4 * n, heat: 48 + 3.5 * n, heat_most: 90, instances: 0, layers: state === 'waiting' ? [] : ['base', 'php', 'mysql', 'generic'].slice(0, 1 + (n % 4)).map((l) => 'sha256:' + sha(l)), joined: ago(60 * 24 * n + 5), seen: ago(0), ...more,
   };
 }
 
 export function seedNodes(world) {
   for (const n of [
-    node(1, 'ready'), node(2, 'ready'), node(3, 'cordoned', { load: 3.9, memory_free: 300 << 20, reason: 'the file system that holds its instances is nearly full', disk_free: 1100 << 20, version: '0.9.4' }),
+    node(1, 'ready'), node(2, 'ready'), node(3, 'cordoned', { load: 3.9, memory_free: 300 << 20, reason: 'the file system that holds its instances is nearly full', disk_free: 1100 << 20, version: '0.9.4', power_low: true, warnings: ['its supply had too little voltage within the last hour: such a machine works more slowly, stops, or spoils its card. Give it a stronger supply, or a shorter cable'] }),
     node(4, 'lost', { reason: 'it has not been heard for 45 s', seen: ago(7), load: 0 }),
     node(5, 'waiting', { joined: ago(2), name: 'raspberrypi', model: 'Raspberry Pi 5 Model B Rev 1.0' }),
     node(6, 'waiting', { joined: ago(1), name: 'x', model: '<img src=x onerror=alert(1)>"><script>', serial: '\u202Edrawkcab</textarea>' }),

@@ -39,6 +39,9 @@ type Node struct {
 	Disk        int64     `json:"disk" doc:"bytes of the file system that holds its instances"`
 	DiskFree    int64     `json:"disk_free" doc:"bytes"`
 	Load        float64   `json:"load" doc:"mean number of runnable processes over a minute"`
+	Heat        float64   `json:"heat,omitempty" doc:"of the processor in degrees Celsius; none where the machine has no sensor"`
+	HeatMost    float64   `json:"heat_most,omitempty" doc:"at which the machine switches itself off, in degrees Celsius"`
+	PowerLow    bool      `json:"power_low,omitempty" doc:"the voltage of its supply was too low within the last hour, as a Raspberry Pi measures it"`
 	Instances   int       `json:"instances"`
 	Replaces    string    `json:"replaces,omitempty" doc:"id of a lost node with the same serial number, whose place a machine that waits can take"`
 	Layers      []string  `json:"layers" doc:"digests of the image layers that it has"`

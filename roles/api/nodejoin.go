@@ -17,9 +17,12 @@ type NodeFacts struct {
 	Disk       int64    `json:"disk,omitempty"`        // bytes
 	DiskFree   int64    `json:"disk_free,omitempty"`   // bytes
 	Load       float64  `json:"load,omitempty"`
-	Problem    string   `json:"problem,omitempty"`  // why it cannot run containers
-	Layers     []string `json:"layers,omitempty"`   // digests
-	Networks   []string `json:"networks,omitempty"` // that it has addresses in, containers' left out
+	Heat       float64  `json:"heat,omitempty"`      // of the processor in degrees Celsius; 0: no sensor
+	HeatMost   float64  `json:"heat_most,omitempty"` // at which the kernel switches the machine off; 0: unknown
+	PowerLow   bool     `json:"power_low,omitempty"` // the supply's voltage was too low within the last hour, as a Raspberry Pi's firmware measures it
+	Problem    string   `json:"problem,omitempty"`   // why it cannot run containers
+	Layers     []string `json:"layers,omitempty"`    // digests
+	Networks   []string `json:"networks,omitempty"`  // that it has addresses in, containers' left out
 
 	// With heartbeats, and not kept:
 	Clock time.Time `json:"clock,omitzero"` // of the machine

@@ -50,10 +50,10 @@ func listMachines(r *call) error {
 	if err := r.get("/nodes", &all); err != nil {
 		return err
 	}
-	t := &table{columns: []string{"node", "id", "state", "address", "instances", "memory free", "disk free", "load", "seen"},
+	t := &table{columns: []string{"node", "id", "state", "address", "instances", "memory free", "disk free", "load", "heat", "seen"},
 		none: "No machine has asked to join. Start one with: nutshell --role node --director THIS-DIRECTOR"}
 	for _, n := range all {
-		t.add(n.Name, n.ID, string(n.State), n.Address, strconv.Itoa(n.Instances), ofWhole(n.MemoryFree, n.Memory), ofWhole(n.DiskFree, n.Disk), fmt.Sprintf("%.2f", n.Load), n.Seen.Local().Format(time.DateTime))
+		t.add(n.Name, n.ID, string(n.State), n.Address, strconv.Itoa(n.Instances), ofWhole(n.MemoryFree, n.Memory), ofWhole(n.DiskFree, n.Disk), fmt.Sprintf("%.2f", n.Load), heatOf(n), n.Seen.Local().Format(time.DateTime))
 	}
 	if err := r.show(all, t); err != nil || r.g.output != "table" {
 		return err
@@ -67,6 +67,14 @@ func listMachines(r *call) error {
 }
 
 func ofWhole(free, whole int64) string { return sizeOf(free) + " of " + sizeOf(whole) }
+
+// heatOf is how warm a node's processor is, "-" where nothing measures it.
+func heatOf(n api.Node) string {
+	if n.Heat == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f °C", n.Heat)
+}
 
 func showNode(r *call, n api.Node) error {
 	var on []api.Instance
@@ -88,7 +96,7 @@ func writeNode(w io.Writer, n api.Node, on []api.Instance) {
 		pairs(w, "warning", warning)
 	}
 	pairs(w, "model", n.Model, "serial", n.Serial, "fingerprint", inFours(n.Fingerprint), "address", n.Address, "subnet", n.Subnet, "arch", n.Arch, "version", n.Version, "cpus", strconv.Itoa(n.CPUs),
-		"memory", ofWhole(n.MemoryFree, n.Memory)+" free", "disk", ofWhole(n.DiskFree, n.Disk)+" free", "load", fmt.Sprintf("%.2f", n.Load), "layers", strconv.Itoa(len(n.Layers)),
+		"memory", ofWhole(n.MemoryFree, n.Memory)+" free", "disk", ofWhole(n.DiskFree, n.Disk)+" free", "load", fmt.Sprintf("%.2f", n.Load), "heat", heatOf(n), "layers", strconv.Itoa(len(n.Layers)),
 		"asked first", n.Joined.Local().Format(time.DateTime), "seen", n.Seen.Local().Format(time.DateTime), "instances", strconv.Itoa(n.Instances))
 	for _, i := range on {
 		pairs(w, "instance", fmt.Sprintf("%s %s %s", i.ID, i.State, strings.Join(i.Parts, ",")))

@@ -83,7 +83,8 @@ func lasting(a, b api.NodeFacts) bool {
 // should see it.
 func drifted(a, b api.NodeFacts) bool {
 	far := func(x, y, whole int64) bool { return whole > 0 && math.Abs(float64(x-y)) > float64(whole)/20 }
-	return far(a.MemoryFree, b.MemoryFree, b.Memory) || far(a.DiskFree, b.DiskFree, b.Disk) || math.Abs(a.Load-b.Load) > max(0.5, float64(b.CPUs)/4)
+	return far(a.MemoryFree, b.MemoryFree, b.Memory) || far(a.DiskFree, b.DiskFree, b.Disk) || math.Abs(a.Load-b.Load) > max(0.5, float64(b.CPUs)/4) ||
+		math.Abs(a.Heat-b.Heat) >= 5 || hot(a) != hot(b) || a.PowerLow != b.PowerLow
 }
 
 // orders are a node's place among the others.

@@ -312,6 +312,12 @@ func cleanFacts(f api.NodeFacts) api.NodeFacts {
 		f.Load = 0
 	}
 	f.Load = math.Round(min(f.Load, 100_000)*100) / 100
+	for _, h := range []*float64{&f.Heat, &f.HeatMost} {
+		if !(*h > 0 && *h < 200) { // nothing that computes
+			*h = 0
+		}
+		*h = math.Round(*h*10) / 10
+	}
 	f.Layers = f.Layers[:min(len(f.Layers), mostNodeLayers)]
 	f.Layers = slices.DeleteFunc(slices.Clone(f.Layers), func(l string) bool { return !digestPattern.MatchString(l) })
 	var networks []string

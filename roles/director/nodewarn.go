@@ -48,6 +48,12 @@ const leastDisk = 192 << 20
 // diskFull reports whether a node has too little disk for another instance.
 func diskFull(f api.NodeFacts) bool { return f.Disk > 0 && f.DiskFree < leastDisk }
 
+// heatSlack is how near to its end a machine's heat is told, in degrees. A
+// Raspberry Pi slows down from there on.
+const heatSlack = 10
+
+func hot(f api.NodeFacts) bool { return f.Heat > 0 && f.HeatMost > 0 && f.Heat >= f.HeatMost-heatSlack }
+
 // skewOf is how far a node's clock is ahead of ours; 0 if it does not tell, or
 // as good as right.
 func skewOf(clock, now time.Time) time.Duration {
@@ -73,6 +79,12 @@ func (d *Director) warnings(n store.Node, all []store.Node) (list []string, repl
 	}
 	if diskFull(n.Facts) {
 		list = append(list, fmt.Sprintf("its disk is almost full, %d of %d MiB are free: it gets instances last. Give it a larger one, or drain it and make room", n.Facts.DiskFree>>20, n.Facts.Disk>>20))
+	}
+	if hot(n.Facts) && !n.Lost {
+		list = append(list, fmt.Sprintf("its processor has %.0f °C, works more slowly, and switches itself off at %.0f °C: give it air or a heat sink", n.Facts.Heat, n.Facts.HeatMost))
+	}
+	if n.Facts.PowerLow && !n.Lost {
+		list = append(list, "its supply had too little voltage within the last hour: such a machine works more slowly, stops, or spoils its card. Give it a stronger supply, or a shorter cable")
 	}
 	if b.double != "" && d.c.Now().Sub(b.doubled) <= doubleLife {
 		list = append(list, "another machine, at "+b.double+", has the same key and is refused: a card was copied; remove node/node.key from the data directory of one of them")

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,31 @@ func TestNodeWarnings(t *testing.T) {
 		t.Errorf("machines: %+v, %v", list, err)
 	}
 	a.facts.DiskFree = 3 << 30
+	for _, c := range []struct {
+		heat, most float64
+		low        bool
+		want       string
+	}{
+		{61.8, 90, false, ""},
+		{79.9, 90, false, ""},
+		{81.24, 90, false, "81 °C, works more slowly, and switches itself off at 90 °C"},
+		{81, 0, false, ""}, // a machine that knows no end
+		{math.MaxFloat64, -1, false, ""},
+		{61.8, 90, true, "too little voltage"},
+	} {
+		a.facts.Heat, a.facts.HeatMost, a.facts.PowerLow = c.heat, c.most, c.low
+		if _, err := a.beat(); err != nil {
+			t.Fatal(err)
+		}
+		n := shown(a)
+		if c.want == "" && len(n.Warnings) != 0 || c.want != "" && (len(n.Warnings) != 1 || !strings.Contains(n.Warnings[0], c.want)) {
+			t.Errorf("with %+v: %q", c, n.Warnings)
+		}
+		if c.heat < 200 && math.Abs(n.Heat-c.heat) > 0.05 || c.heat > 200 && n.Heat != 0 || n.PowerLow != c.low {
+			t.Errorf("with %+v it is shown with %v, %v", c, n.Heat, n.PowerLow)
+		}
+	}
+	a.facts.Heat, a.facts.HeatMost, a.facts.PowerLow = 0, 0, false
 	// A copied card: the same key in two processes.
 	a.facts.Serial = "10000000abcdef12"
 	for _, boot := range []string{"one", "two", "one"} {

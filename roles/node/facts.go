@@ -52,6 +52,11 @@ func (n *node) facts() api.NodeFacts {
 	_, f.MemoryFree = memory()
 	f.Disk, f.DiskFree = disk(n.c.Disk)
 	f.Load = load()
+	var low bool
+	if f.Heat, f.HeatMost, low = health("/sys/class"); low {
+		n.lowPower = n.c.Now()
+	}
+	f.PowerLow = !n.lowPower.IsZero() && n.c.Now().Sub(n.lowPower).Abs() < lowPowerTime
 	f.Networks = networks(n.state.Orders.Subnet)
 	if n.c.Layers != nil {
 		var err error

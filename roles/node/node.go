@@ -37,6 +37,7 @@ type Layers interface {
 // Config is what Run needs.
 type Config struct {
 	Dir       string   // of identity and state; the node's own, made if missing
+	Runtime   string   // directory of what means nothing after a restart, in memory; empty: Dir
 	Directors []string // host, host:port or URL; none: the network is asked
 	CASHA256  string   // of the director's CA, in hex; empty: whoever answers is believed, once
 	Name      string   // that it would like to have; empty: the host's name
@@ -61,8 +62,8 @@ type Config struct {
 
 func (c Config) check() error {
 	switch {
-	case !filepath.IsAbs(c.Dir) || !filepath.IsAbs(c.Disk):
-		return errors.New("node: Dir and Disk must be absolute")
+	case !filepath.IsAbs(c.Dir) || !filepath.IsAbs(c.Disk) || c.Runtime != "" && !filepath.IsAbs(c.Runtime):
+		return errors.New("node: Dir, Runtime and Disk must be absolute")
 	case c.Driver == nil:
 		return errors.New("node: Driver is required")
 	case c.Log == nil || c.Now == nil || c.Say == nil:
@@ -76,7 +77,7 @@ func (c Config) check() error {
 	return nil
 }
 
-// Names of files in Dir.
+// Names of files in Dir, the status in Runtime.
 const (
 	keyFile    = "node.key"
 	stateFile  = "node.json"
@@ -96,6 +97,7 @@ type node struct {
 	state       state
 	boot        string // this process: two machines that have one key are told apart by it
 	contacts    *contacts
+	lowPower    time.Time // when the supply had too little voltage last; zero: never
 	shown       Status
 
 	creds *pki.Credentials // nil until it has joined
@@ -117,6 +119,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if c.Turn == nil {
 		c.Turn = func() {}
+	}
+	if c.Runtime == "" {
+		c.Runtime = c.Dir
 	}
 	n, err := open(c)
 	if err != nil {
@@ -245,7 +250,7 @@ func (n *node) show(s Status) {
 		s.Since = n.c.Now().UTC().Truncate(time.Second)
 	}
 	n.shown = s
-	if err := cloud.SaveRuntime(filepath.Join(n.c.Dir, statusFile), s); err != nil {
+	if err := cloud.SaveRuntime(filepath.Join(n.c.Runtime, statusFile), s); err != nil {
 		n.c.Log.Warn("status not written", "error", err)
 	}
 	line := func(name, value string) {

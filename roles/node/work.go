@@ -303,7 +303,10 @@ func (w *worker) check(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
 		w.problem, w.checked = "", now
-		if err := w.driver.Check(ctx); err != nil {
+		switch err := w.driver.Check(ctx); {
+		case err != nil && ctx.Err() != nil: // what it says then are the words of somebody who was interrupted
+			w.problem = fmt.Sprintf("the machine has so much to do that it did not say within %v whether it can run containers", callTime)
+		case err != nil:
 			w.problem = err.Error()
 		}
 	}

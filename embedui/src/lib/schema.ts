@@ -702,6 +702,16 @@ export interface components {
             disk_free: number;
             /** @description SHA-256 of its public key; the node's own screen shows the same */
             fingerprint: string;
+            /**
+             * Format: double
+             * @description of the processor in degrees Celsius; none where the machine has no sensor
+             */
+            heat?: number;
+            /**
+             * Format: double
+             * @description at which the machine switches itself off, in degrees Celsius
+             */
+            heat_most?: number;
             id: string;
             /** Format: int64 */
             instances: number;
@@ -729,6 +739,8 @@ export interface components {
             memory_free: number;
             model: string;
             name: string;
+            /** @description the voltage of its supply was too low within the last hour, as a Raspberry Pi measures it */
+            power_low?: boolean;
             reason?: string;
             /** @description id of a lost node with the same serial number, whose place a machine that waits can take */
             replaces?: string;
@@ -755,6 +767,10 @@ export interface components {
             disk?: number;
             /** Format: int64 */
             disk_free?: number;
+            /** Format: double */
+            heat?: number;
+            /** Format: double */
+            heat_most?: number;
             layers?: string[];
             /** Format: double */
             load?: number;
@@ -767,6 +783,7 @@ export interface components {
             networks?: string[];
             /** Format: int64 */
             port?: number;
+            power_low?: boolean;
             problem?: string;
             serial?: string;
             version?: string;

@@ -50,7 +50,7 @@ func (n Node) Told() api.Node {
 		layers = []string{}
 	}
 	return api.Node{ID: n.ID, Name: n.Name, State: n.State(), Reason: n.Reason, Serial: f.Serial, Model: f.Model, Fingerprint: n.Fingerprint, Address: n.Address, Subnet: n.Subnet,
-		Arch: f.Arch, Version: f.Version, CPUs: f.CPUs, Memory: f.Memory, MemoryFree: f.MemoryFree, Disk: f.Disk, DiskFree: f.DiskFree, Load: f.Load, Layers: layers, Joined: n.Joined, Seen: n.Seen}
+		Arch: f.Arch, Version: f.Version, CPUs: f.CPUs, Memory: f.Memory, MemoryFree: f.MemoryFree, Disk: f.Disk, DiskFree: f.DiskFree, Load: f.Load, Heat: f.Heat, HeatMost: f.HeatMost, PowerLow: f.PowerLow, Layers: layers, Joined: n.Joined, Seen: n.Seen}
 }
 
 const nodeColumns = `id, name, fingerprint, approved, cordoned, draining, lost, reason, subnet, address, director, facts, joined, seen`
