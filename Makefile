@@ -68,7 +68,7 @@ appliance-test: ## start the OVA by BIOS and EFI in qemu and host a PHP site on 
 	@.ci/deps machines
 	@test -f $(OVA) -o -n "$(CARD)" || { echo "no $(OVA): nutshell image build ova --out dist/, or OVA=file, or CARD=file" >&2; exit 1; }
 	! test -f $(OVA) || NUTSHELL_APPLIANCE=$(abspath $(OVA)) $(GO) test -count=1 -v -timeout 60m -run 'TestAppliance$$' .
-	test -z "$(CARD)" || NUTSHELL_CARD=$(abspath $(CARD)) $(GO) test -count=1 -v -timeout 90m -run 'TestCard$$' .
+	test -z "$(CARD)" || NUTSHELL_CARD=$(abspath $(CARD)) $(GO) test -count=1 -v -timeout 180m -run 'TestCard' .
 
 .PHONY: cloud-test
 cloud-test: ## start the cloud image in qemu with each form of context and let it join a director; CLOUD=file

@@ -37,18 +37,7 @@ type hall struct {
 // the same after the power was cut, without being approved again.
 // NUTSHELL_BINARY is the director's program.
 func TestCard(t *testing.T) {
-	file := os.Getenv(cardVariable)
-	if file == "" {
-		t.Skip("set " + cardVariable + " to a card's file; make appliance-test CARD=file does")
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("a network of its own needs root")
-	}
-	for _, program := range []string{"qemu-system-aarch64", "mcopy", "zstd", "ip"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is missing: .ci/deps machines installs it", program)
-		}
-	}
+	file := cardFile(t)
 	h := openHall(t)
 	img := unpackCard(t, file)
 	first := h.plug(t, img)
@@ -71,6 +60,24 @@ func TestCard(t *testing.T) {
 		t.Error("the second start grew the card or asked to join again")
 	}
 	h.ready(t, id[1])
+}
+
+// cardFile is the card that is to be tried, where that can be done.
+func cardFile(t *testing.T) string {
+	t.Helper()
+	file := os.Getenv(cardVariable)
+	if file == "" {
+		t.Skip("set " + cardVariable + " to a card's file; make appliance-test CARD=file does")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("a network of its own needs root")
+	}
+	for _, program := range []string{"qemu-system-aarch64", "mcopy", "zstd", "ip", "e2fsck"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is missing: .ci/deps machines installs it", program)
+		}
+	}
+	return file
 }
 
 // hosts puts a PHP site on the card and looks at its page.
@@ -236,18 +243,25 @@ func unpackCard(t *testing.T, file string) string {
 // plugged is a machine with a card in it.
 type plugged struct {
 	virtual
-	stop func()
+	end func(syscall.Signal)
 }
 
-// plug starts a machine whose clock says 1970.
-func (h *hall) plug(t *testing.T, img string) *plugged {
+// stop is as if the power went.
+func (m *plugged) stop() { m.end(syscall.SIGKILL) }
+
+// plug starts a machine whose clock says 1970. Slot is how it reaches its card;
+// none: directly.
+func (h *hall) plug(t *testing.T, img string, slot ...string) *plugged {
 	t.Helper()
+	if slot == nil {
+		slot = []string{"-drive", "file=" + img + ",if=none,id=d0,format=raw"}
+	}
 	dir := filepath.Dir(img)
-	cmd := h.in("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-accel", "tcg,thread=multi", "-nodefaults", "-display", "none", "-no-reboot",
-		"-rtc", "base=1970-01-02T00:00:00", "-kernel", dir+"/vmlinuz", "-initrd", dir+"/initrd.img",
+	args := []string{"qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-accel", "tcg,thread=multi", "-nodefaults", "-display", "none", "-no-reboot",
+		"-rtc", "base=1970-01-02T00:00:00", "-kernel", dir + "/vmlinuz", "-initrd", dir + "/initrd.img",
 		"-append", "root=LABEL=nutshell ro console=ttyAMA0 net.ifnames=0 cgroup_enable=memory panic=10 quiet systemd.show_status=false", "-serial", "stdio",
-		"-netdev", "tap,id=n0,ifname=cable,script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0", "-device", "i6300esb",
-		"-drive", "file="+img+",if=none,id=d0,format=raw", "-device", "virtio-blk-pci,drive=d0")
+		"-netdev", "tap,id=n0,ifname=cable,script=no,downscript=no", "-device", "virtio-net-pci,netdev=n0", "-device", "i6300esb", "-device", "virtio-blk-pci,drive=d0"}
+	cmd := h.in(append(args, slot...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -262,12 +276,12 @@ func (h *hall) plug(t *testing.T, img string) *plugged {
 		defer close(read)
 		_, _ = io.Copy(m, out)
 	}()
-	m.stop = func() {
+	m.end = func(s syscall.Signal) {
 		if waited {
 			return
 		}
 		waited = true
-		_ = cmd.Process.Kill()
+		_ = cmd.Process.Signal(s)
 		<-read
 		_ = cmd.Wait()
 	}
