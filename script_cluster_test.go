@@ -14,7 +14,7 @@ import (
 
 // rack is machines in name spaces of this one, on one cable with the director.
 type rack struct {
-	net   int // 172.31.net.0/24, which is free here
+	net   int // 172.31.net.0/24 is the cable, which is free here
 	nodes []*exec.Cmd
 }
 
@@ -23,6 +23,10 @@ func (r *rack) bridge() string       { return fmt.Sprintf("nutrack%d", r.net) }
 func (r *rack) space(n int) string   { return fmt.Sprintf("nutrack%d-%d", r.net, n) }
 func (r *rack) cable(n int) string   { return fmt.Sprintf("nutcable%d-%d", r.net, n) }
 func (r *rack) address(n int) string { return fmt.Sprintf("172.31.%d.%d/24", r.net, 10+n) }
+
+// clusterNet is the second number of the first machine's network of containers.
+// From 192 on are those of machines that make their own, whatever else is tested.
+const clusterNet = 140
 
 // enter is what a machine does first: liblxc looks for bridges in /sys, which
 // still shows the network of the machine that we run on.
@@ -34,7 +38,7 @@ func cmdRack(ts *testscript.TestScript, neg bool, args []string) {
 	count, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	s := sceneOf(ts)
-	r := &rack{net: 100 + os.Getpid()%100}
+	r := &rack{net: 128 + os.Getpid()%100} // other tests of clusters have those below
 	s.rack = r
 	ip := func(args ...string) { ts.Check(ts.Exec("ip", args...)) }
 	ip("link", "add", r.bridge(), "type", "bridge")

@@ -135,7 +135,11 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	s.log, err = os.OpenFile(filepath.Join(filepath.Dir(s.dir), "up.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	ts.Check(err)
 	config := filepath.Join(filepath.Dir(s.dir), "cloud.yaml")
-	ts.Check(os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: "+driver+"\n"), 0o600))
+	settings := "clouds:\n  - name: default\n    driver: " + driver + "\n"
+	if s.rack != nil {
+		settings += fmt.Sprintf("nodes:\n  subnets: 10.%d.0.0/16\n", clusterNet)
+	}
+	ts.Check(os.WriteFile(config, []byte(settings), 0o600))
 	program := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "nutshell") // testscript puts it first
 	if s.listen == "" {
 		s.listen, s.git = freeAddress(), freeAddress()

@@ -32,7 +32,7 @@ func TestNoRequestIsLost(t *testing.T) {
 	w.Files["code-one111"], w.Files["code-two222"] = version("one"), version("two")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, wrk, "-t1", "-c8", "-d600", "--timeout", "20s", base)
+	cmd := exec.CommandContext(ctx, wrk, "-t1", "-c8", "-d600", "--timeout", "2m", base)
 	var out strings.Builder
 	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {

@@ -41,7 +41,7 @@ func startWrk(t *testing.T, name, base, script string) *wrkLoad {
 	if err := os.WriteFile(file, []byte(script), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l := &wrkLoad{t: t, name: name, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), wrk, "-t1", "-c8", "-d3600", "--timeout", "20s", "-s", file, base)}
+	l := &wrkLoad{t: t, name: name, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), wrk, "-t1", "-c8", "-d3600", "--timeout", "2m", "-s", file, base)}
 	l.cmd.Stdout, l.cmd.Stderr = &l.out, &l.out
 	if err := l.cmd.Start(); err != nil {
 		t.Fatal(err)
