@@ -52,7 +52,7 @@ type Passwords struct {
 // NewPasswords makes a Passwords that works on two passwords at a time.
 func NewPasswords() *Passwords {
 	p := &Passwords{slots: make(chan struct{}, 2), current: currentCost}
-	p.nobody = p.current.hash(NewPassword())
+	p.nobody = p.current.hashOfNothing()
 	return p
 }
 
@@ -120,9 +120,21 @@ func (p *Passwords) enter(ctx context.Context) error {
 func (p *Passwords) leave() { <-p.slots }
 
 func (c cost) hash(password string) string {
-	salt := make([]byte, saltBytes)
-	_, _ = rand.Read(salt) // never fails, by its documentation
-	sum := argon2.IDKey([]byte(password), salt, c.time, c.memory, c.lanes, hashBytes)
+	salt := random(saltBytes)
+	return c.encode(salt, argon2.IDKey([]byte(password), salt, c.time, c.memory, c.lanes, hashBytes))
+}
+
+// hashOfNothing has the form of a hash, and is that of no password anybody
+// could find. To make a real one is a good part of the time of a start.
+func (c cost) hashOfNothing() string { return c.encode(random(saltBytes), random(hashBytes)) }
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails, by its documentation
+	return b
+}
+
+func (c cost) encode(salt, sum []byte) string {
 	b := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.memory, c.time, c.lanes, b.EncodeToString(salt), b.EncodeToString(sum))
 }

@@ -112,12 +112,30 @@ func words(schema map[string]any, t reflect.Type) {
 func (d described) unused(doc map[string]any) {
 	for gone := true; gone; {
 		gone = false
-		raw, _ := json.Marshal(doc) // it came from JSON
+		used := map[string]bool{}
+		references(doc, used)
 		for name := range d.schemas {
-			if !strings.Contains(string(raw), `"#/components/schemas/`+name+`"`) {
+			if !used["#/components/schemas/"+name] {
 				delete(d.schemas, name)
 				gone = true
 			}
+		}
+	}
+}
+
+// references collects the texts of a document: what refers to another part of
+// it is one of them.
+func references(v any, used map[string]bool) {
+	switch v := v.(type) {
+	case string:
+		used[v] = true
+	case map[string]any:
+		for _, inner := range v {
+			references(inner, used)
+		}
+	case []any:
+		for _, inner := range v {
+			references(inner, used)
 		}
 	}
 }

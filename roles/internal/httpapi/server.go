@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -51,7 +52,6 @@ type Server struct {
 	c    Config
 	echo *echo.Echo
 	api  huma.API
-	spec []byte
 	ui   *pages
 }
 
@@ -82,14 +82,17 @@ func New(c Config) (*Server, error) {
 		r.register(s, r, op)
 	}
 	s.describeErrors()
-	var err error
-	if s.spec, err = s.document(); err != nil {
-		return nil, fmt.Errorf("httpapi: OpenAPI: %w", err)
-	}
+	// Made when somebody asks: it is half of the work of a start, and few do.
+	spec := sync.OnceValues(s.document)
 	s.echo.GET(Prefix+"/openapi.json", func(c echo.Context) error {
-		return c.Blob(http.StatusOK, "application/json", s.spec)
+		b, err := spec()
+		if err != nil {
+			return fmt.Errorf("httpapi: OpenAPI: %w", err)
+		}
+		return c.Blob(http.StatusOK, "application/json", b)
 	})
 	if c.UI != nil {
+		var err error
 		if s.ui, err = newPages(c.UI); err != nil {
 			return nil, err
 		}
