@@ -33,6 +33,8 @@ type Machine struct {
 
 	// Clash says which addresses others have on an interface's network, see the function; nil: nobody is asked
 	Clash func(device string, addresses []netip.Addr) (map[netip.Addr]string, error)
+
+	done func(step string) error // is asked behind each step of an upgrade: tests cut the power there, or let it fail
 }
 
 func (m *Machine) path(name string) string { return filepath.Join(m.Root, name) }

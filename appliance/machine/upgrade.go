@@ -100,6 +100,10 @@ func beginsAsProgram(file string) bool {
 // comes back with the database it had, and so it does when the machine starts
 // again before that. Containers go on meanwhile where they can.
 func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
+	if _, err := os.Stat(m.path(pendingPath)); err == nil {
+		// Its database must not be replaced by that of the one which did not prove itself.
+		return &api.Error{Code: api.CodeConflict, Op: "upgrade", Message: "the upgrade before was broken off, or goes on still", Hint: "start this machine again: that takes a broken one back"}
+	}
 	m.say("checking %s", file)
 	// A copy of our own is checked and used: what another replaces meanwhile is not it.
 	switch err := copyFile(file, m.path(newBinary), 0o755); {
@@ -126,7 +130,12 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	}
 	back := context.WithoutCancel(ctx)
 	if err := m.swap(); err != nil {
-		return errors.Join(err, m.forgetFile(pendingPath), m.run(back, "systemctl", "start", service))
+		if _, marked := os.Stat(m.path(pendingPath)); marked == nil {
+			err = errors.Join(err, m.UndoUpgrade())
+		} else {
+			m.forget() // the copies fill a disk that may be full already
+		}
+		return errors.Join(err, m.run(back, "systemctl", "start", service))
 	}
 	m.say("starting %s", version)
 	err = m.run(ctx, "systemctl", "start", service)
@@ -146,8 +155,41 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 		Err: errors.Join(err, m.back(back)), Hint: "journalctl -u nutshell, and " + filepath.Dir(databasePath) + "/log/director.log"}
 }
 
-// swap saves the database and changes the binary, while nothing runs.
+// step is a part of a change that a power cut may end, before it or behind it.
+type step struct {
+	name string
+	do   func() error
+}
+
+// inOrder does steps up to the first that fails, whose name is in the error.
+func (m *Machine) inOrder(steps ...step) error {
+	for _, s := range steps {
+		err := s.do()
+		if err == nil && m.done != nil {
+			err = m.done(s.name)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// swap saves the database and changes the binary, while nothing runs. The mark
+// that leads back is on the disk before anything has changed.
 func (m *Machine) swap() error {
+	return m.inOrder(
+		step{"save the database", m.saveDatabase},
+		step{"remove the binary before the last one", func() error { return removed(m.path(oldBinary)) }},
+		step{"keep the old binary", func() error {
+			return errors.Join(os.Link(m.path(binaryPath), m.path(oldBinary)), syncDir(filepath.Dir(m.path(oldBinary))))
+		}},
+		step{"mark the upgrade", func() error { return m.write(pendingPath, nil, 0o600) }},
+		step{"change the binary", func() error { return os.Rename(m.path(newBinary), m.path(binaryPath)) }},
+		step{"write the change", func() error { return syncDir(filepath.Dir(m.path(binaryPath))) }})
+}
+
+func (m *Machine) saveDatabase() error {
 	if err := os.MkdirAll(m.path(savedPath), 0o700); err != nil {
 		return err
 	}
@@ -158,22 +200,10 @@ func (m *Machine) swap() error {
 			err = removed(saved)
 		}
 		if err != nil {
-			return fmt.Errorf("save the database: %w", err)
+			return err
 		}
 	}
-	if err := removed(m.path(oldBinary)); err != nil {
-		return err
-	}
-	if err := os.Link(m.path(binaryPath), m.path(oldBinary)); err != nil {
-		return err
-	}
-	if err := m.write(pendingPath, nil, 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(m.path(newBinary), m.path(binaryPath)); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(m.path(binaryPath)))
+	return nil
 }
 
 // healthy waits until the director answers.
@@ -213,15 +243,28 @@ func (m *Machine) UndoUpgrade() error {
 	if _, err := os.Stat(m.path(pendingPath)); errors.Is(err, fs.ErrNotExist) {
 		return &api.Error{Code: api.CodeNotFound, Op: "undo upgrade", Message: "none was broken off", Hint: "the binary before the last upgrade is " + oldBinary}
 	}
-	if err := errors.Join(removed(m.path(newBinary)), os.Link(m.path(oldBinary), m.path(newBinary)), os.Rename(m.path(newBinary), m.path(binaryPath)), syncDir(filepath.Dir(m.path(binaryPath)))); err != nil {
+	// The binary that is there may be the old one already. A rename to another name of the same file does nothing, and
+	// leaves both names.
+	err := m.inOrder(
+		step{"remove the new binary", func() error { return removed(m.path(newBinary)) }},
+		step{"take the old binary", func() error { return os.Link(m.path(oldBinary), m.path(newBinary)) }},
+		step{"change the binary back", func() error { return os.Rename(m.path(newBinary), m.path(binaryPath)) }},
+		step{"write that change", func() error {
+			return errors.Join(removed(m.path(newBinary)), syncDir(filepath.Dir(m.path(binaryPath))))
+		}},
+		// The logs of the new database first: they do not belong to the old one.
+		step{"remove the new database's log", func() error { return removed(m.path(databasePath + database[1])) }},
+		step{"remove the new database's index", func() error { return removed(m.path(databasePath + database[2])) }},
+		step{"bring the database back", m.restoreDatabase},
+		step{"forget the upgrade", func() error { return m.forgetFile(pendingPath) }})
+	if err != nil {
 		return err
 	}
-	// The logs of the new database first: they do not belong to the old one.
-	for _, part := range database[1:] {
-		if err := removed(m.path(databasePath + part)); err != nil {
-			return err
-		}
-	}
+	m.forget()
+	return nil
+}
+
+func (m *Machine) restoreDatabase() error {
 	for _, part := range database {
 		saved, to := filepath.Join(m.path(savedPath), "nutshell.db"+part), m.path(databasePath+part)
 		err := copyFile(saved, to+".new", 0o600)
@@ -232,11 +275,7 @@ func (m *Machine) UndoUpgrade() error {
 			return err
 		}
 	}
-	if err := errors.Join(syncDir(filepath.Dir(m.path(databasePath))), m.forgetFile(pendingPath)); err != nil {
-		return err
-	}
-	m.forget()
-	return nil
+	return syncDir(filepath.Dir(m.path(databasePath)))
 }
 
 // forget removes what was kept for the way back, except the old binary.
