@@ -58,7 +58,7 @@ export async function database(p, app, step, running) {
     assert.match(readFileSync(await download.path(), 'utf8'), /walnut/);
   });
   await step('watch it', async () => {
-    await p.getByRole('link', { name: 'Performance' }).click();
+    await p.getByRole('link', { name: 'Cluster' }).click();
     await p.getByRole('img', { name: /^Cluster usage: selects \d/ }).waitFor(long);
     await p.getByRole('cell', { name: 'Synced' }).waitFor(long);
   });
@@ -81,7 +81,7 @@ export async function database(p, app, step, running) {
     await dialog.getByText(/^1 volume/).waitFor(long);
     await dialog.getByLabel(/^Type/).fill('copy');
     await dialog.getByRole('button', { name: 'Delete copy' }).click();
-    await p.getByText('copy was deleted.').waitFor(long);
+    await p.getByText(/^copy (is in the bin|was deleted)\./).waitFor(long);
     await p.goto(base + '/backups');
     await p.locator('main li', { hasText: 'before the deletion' }).first().waitFor(long);
   });

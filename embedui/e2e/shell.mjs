@@ -232,4 +232,24 @@ await step('a page whose scripts did not come is loaded again by itself, and not
   await p.evaluate(() => sessionStorage.removeItem('nutshell.again'));
 });
 
+await step('styles and screens that did not come are fetched again, and the page stays', async () => {
+  await p.goto(base + '/');
+  await ready('Overview');
+  await p.evaluate(() => (window.stayed = true));
+  const refused = { css: 0, js: 0 };
+  const refuse = (kind) => (route) => (refused[kind]++ < 2 ? route.abort('internetdisconnected') : route.continue());
+  await p.route('**/assets/Audit-*.js', refuse('js'));
+  await p.getByRole('link', { name: 'Audit' }).click();
+  await ready('Audit');
+  assert.ok(refused.js > 2);
+  assert.equal(await p.evaluate(() => window.stayed), true);
+  await p.unroute('**/assets/Audit-*.js');
+  await p.route('**/assets/index-*.css', refuse('css'));
+  await p.goto(base + '/');
+  await ready('Overview');
+  await p.waitForFunction(() => getComputedStyle(document.documentElement).getPropertyValue('--surface'));
+  assert.equal(refused.css, 3);
+  await p.unroute('**/assets/index-*.css');
+});
+
 await end();

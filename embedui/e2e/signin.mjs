@@ -1,6 +1,8 @@
 // The first run, a second factor and a passkey, against a real director at a
 // name, in a browser that trusts its CA and has an authenticator of its own:
 //   NUTSHELL_URL=https://localhost:5555 NUTSHELL_PASSWORD=<printed> node e2e/signin.mjs
+// None of e2e/all.mjs: development directors have neither TLS, which passkeys
+// need, nor a first run; and it needs one whose password nobody changed yet.
 import assert from 'node:assert/strict';
 import { createHash, createHmac, X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';

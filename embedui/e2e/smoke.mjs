@@ -98,13 +98,14 @@ try {
   if (process.env.NUTSHELL_E2E_MYSQL) await database(p, app, step, running);
   await step('delete wants the name typed', async () => {
     await p.goto(`${base}/applications/${encodeURIComponent(app)}`);
-    await p.getByRole('button', { name: 'Delete' }).click();
+    await p.getByRole('button', { name: `More about ${app}` }).click();
+    await p.locator('.item', { hasText: 'Delete' }).click();
     const dialog = p.getByRole('dialog');
     assert.equal(await dialog.getByRole('button', { name: `Delete ${app}` }).isDisabled(), true);
     await dialog.getByLabel(/^Type/).fill(app);
     await shoot(p, 'step-delete');
     await dialog.getByRole('button', { name: `Delete ${app}` }).click();
-    await p.getByText(`${app} was deleted.`).waitFor(long);
+    await p.getByText(new RegExp(`^${app} (is in the bin|was deleted)\\.`)).waitFor(long);
   });
 } catch (e) {
   failed = e;

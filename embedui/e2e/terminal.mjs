@@ -1,6 +1,7 @@
 // Terminals in a browser against a real director, under its own policy: typing,
 // sizes, colours, much output, files, tabs, reconnecting, phone, axe.
 //   NUTSHELL_URL=https://… NUTSHELL_PASSWORD=… node e2e/terminal.mjs
+// None of e2e/all.mjs: development directors have no shells.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { base, open, page, shoot, signIn } from './browser.mjs';

@@ -7,9 +7,18 @@ try {
 // Browsers give up what they are loading when a network of their machine comes
 // or goes, and instances of a director on the same machine bring networks. A
 // page without its scripts would stay empty, so it is loaded again: five times,
-// at longer and longer intervals.
+// at longer and longer intervals. Styles are asked for again one by one, which
+// leaves what somebody typed where it is.
 addEventListener('error', (e) => {
-  if (!(e.target instanceof HTMLScriptElement)) return;
+  const link = e.target;
+  if (link instanceof HTMLLinkElement && link.rel === 'stylesheet') {
+    const times = Number(link.dataset.again ?? 0);
+    if (times >= 5) return;
+    const next = link.cloneNode();
+    next.dataset.again = times + 1;
+    setTimeout(() => link.replaceWith(next), 300 * 2 ** times);
+  }
+  if (!(link instanceof HTMLScriptElement)) return;
   try {
     const times = Number(sessionStorage.getItem('nutshell.again'));
     if (times >= 5) return;

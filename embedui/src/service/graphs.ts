@@ -89,6 +89,12 @@ export function when(seconds: number, range: number): string {
     : d.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: range > 7200 ? undefined : '2-digit' });
 }
 
+/** marks are the times at an axis; of days, where all of them begin one. */
+export function marks(at: number[], range: number): string[] {
+  const days = range > 86_400 * 1.5 && at.every((s) => new Date(s * 1000).getHours() === 0);
+  return at.map((s) => (days ? new Date(s * 1000).toLocaleDateString('en-GB', { day: 'numeric', month: 'short' }) : when(s, Math.max(range, 7300))));
+}
+
 /** Line is one line of a drawing. */
 export interface Line {
   name: string;
