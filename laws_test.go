@@ -136,7 +136,7 @@ func readTree(t *testing.T) []source {
 }
 
 func lawMainNames(tree []source) (findings []string) {
-	shared := []string{"cloud/context", "cloud/cloudtest", "cloud/routes", "cloud/shelf", "cloud/wire", "services/web", "services/web/session", "services/servicetest"}
+	shared := []string{"cloud/context", "cloud/cloudtest", "cloud/nft", "cloud/pool", "cloud/routes", "cloud/shelf", "cloud/wire", "services/web", "services/web/session", "services/servicetest"}
 	for _, s := range tree {
 		if s.dir() == "." || s.isTest() { // a test makes its own registry
 			continue
@@ -228,8 +228,8 @@ var libraries = map[string][]string{ // import path, also as a prefix → folder
 	"github.com/labstack/echo":             {"roles/internal/httpapi"},
 	"github.com/danielgtaylor/huma":        {"roles/internal/httpapi"},
 	"github.com/lxc/go-lxc":                {"cloud/lxc/helper"},
-	"github.com/vishvananda/netlink":       {"cloud/lxc", "cloud/nodes", "cloud/routes"},
-	"github.com/google/nftables":           {"cloud/lxc", "cloud/nodes"},
+	"github.com/vishvananda/netlink":       {"cloud/lxc", "cloud/nodes", "cloud/pool", "cloud/routes"},
+	"github.com/google/nftables":           {"cloud/lxc", "cloud/nft", "cloud/nodes", "cloud/pool"},
 	"github.com/gophercloud/gophercloud":   {"cloud/openstack"},
 	"github.com/aws/aws-sdk-go-v2":         {"cloud/ec2"},
 	"github.com/caddyserver/certmagic":     {"roles/director/edge"},

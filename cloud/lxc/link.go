@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nutshell/cloud"
+	"nutshell/cloud/nft"
 	"nutshell/cloud/routes"
 )
 
@@ -150,35 +151,35 @@ func slotIn(subnet netip.Prefix, slot int) netip.Prefix {
 //
 // The caller holds mu.
 func (n *network) linkRules(forward, input, nat func(parts ...[]expr.Any)) {
-	from, to := port(expr.MetaKeyIIFNAME, n.prefix()), port(expr.MetaKeyOIFNAME, n.prefix())
-	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
-	answers := ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+	from, to := nft.Interface(expr.MetaKeyIIFNAME, n.prefix()), nft.Interface(expr.MetaKeyOIFNAME, n.prefix())
+	accept, drop := nft.Verdict(expr.VerdictAccept), nft.Verdict(expr.VerdictDrop)
+	answers := nft.Conntrack(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
 	for _, p := range n.plan.Peers {
 		address := netip.PrefixFrom(p.Address, 32)
 		if !p.Subnet.IsValid() {
-			forward(from, destination(address), answers, accept)
-			forward(from, destination(address), protocol(unix.IPPROTO_ICMP), accept)
+			forward(from, nft.Destination(address), answers, accept)
+			forward(from, nft.Destination(address), nft.Protocol(unix.IPPROTO_ICMP), accept)
 			for _, number := range p.Ports {
-				forward(from, destination(address), tcpTo(uint16(number)), accept) //nolint:gosec // a port
-				input(from, destination(address), tcpTo(uint16(number)), accept)   //nolint:gosec // a port
+				forward(from, nft.Destination(address), nft.TCPTo(uint16(number)), accept) //nolint:gosec // a port
+				input(from, nft.Destination(address), nft.TCPTo(uint16(number)), accept)   //nolint:gosec // a port
 			}
-			forward(to, source(address), accept)
-			nat(source(n.plan.Subnet), destination(address), accept)
+			forward(to, nft.Source(address), accept)
+			nat(nft.Source(n.plan.Subnet), nft.Destination(address), accept)
 			if len(p.Ports) > 0 {
-				forward(from, destination(address), drop)
+				forward(from, nft.Destination(address), drop)
 			}
 			continue
 		}
 		for _, slot := range slices.Sorted(maps.Values(n.plan.Groups)) {
 			there, bridge := slotIn(p.Subnet, slot), n.bridge(slot)+"\x00"
 			if there.IsValid() {
-				forward(port(expr.MetaKeyIIFNAME, bridge), destination(there), accept)
-				forward(port(expr.MetaKeyOIFNAME, bridge), source(there), accept)
+				forward(nft.Interface(expr.MetaKeyIIFNAME, bridge), nft.Destination(there), accept)
+				forward(nft.Interface(expr.MetaKeyOIFNAME, bridge), nft.Source(there), accept)
 			}
 		}
-		forward(from, destination(p.Subnet), drop)
-		forward(from, destination(address), drop)
-		forward(to, source(p.Subnet), drop) // to public ports, too
-		nat(source(n.plan.Subnet), destination(p.Subnet), accept)
+		forward(from, nft.Destination(p.Subnet), drop)
+		forward(from, nft.Destination(address), drop)
+		forward(to, nft.Source(p.Subnet), drop) // to public ports, too
+		nat(nft.Source(n.plan.Subnet), nft.Destination(p.Subnet), accept)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"nutshell/cloud"
+	"nutshell/cloud/pool"
 	"nutshell/cloud/shelf"
 )
 
@@ -79,7 +80,7 @@ func New(c cloud.Config) (cloud.Driver, error) {
 		return nil, err
 	}
 	var err error
-	if d.net.public, err = parsePublic(c.Options["public"]); err != nil {
+	if d.net.public, err = pool.Parse(c.Options["public"]); err != nil {
 		return nil, fmt.Errorf("option public of cloud %s: %w", c.Name, err)
 	}
 	d.users.init(d.tag)

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"nutshell/cloud"
+	"nutshell/cloud/pool"
 )
 
 // maxSlots bounds the groups of a large subnet, so that names of bridges have
@@ -26,7 +27,7 @@ const maxSlots = 4000
 type network struct {
 	d      *driver
 	wanted netip.Prefix // option subnet, may be zero
-	public public       // option public, may be zero
+	public pool.Pool    // option public, may be zero
 
 	mu     sync.Mutex
 	read   bool

@@ -3,6 +3,7 @@ package nodes
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"nutshell/cloud"
@@ -17,6 +18,8 @@ type book struct {
 	Stale map[string]map[string]bool `json:"stale"`
 	// StaleVolumes are empty ones of which another machine has the real one.
 	StaleVolumes map[string]map[string]bool `json:"stale_volumes"`
+	Public       map[string]showing         `json:"public,omitempty"` // by name of the instance
+	Pool         string                     `json:"pool,omitempty"`   // the option public of the last director
 }
 
 // volume is a volume and the machine that has it.
@@ -37,6 +40,9 @@ func (b *book) init() {
 	}
 	if b.Volumes == nil {
 		b.Volumes = map[string]volume{}
+	}
+	if b.Public == nil {
+		b.Public = map[string]showing{}
 	}
 }
 
@@ -113,8 +119,11 @@ func (d *driver) drop(name string) {
 	delete(d.recent.changed, name)
 }
 
-// save writes the book down. The caller holds mu.
-func (d *driver) save() error { return cloud.SaveState(d.file(), d.book) }
+// save writes the book down, and shows what it says. The caller holds mu.
+func (d *driver) save() error {
+	d.show()
+	return cloud.SaveState(d.file(), d.book)
+}
 
 // hold notes which volumes an instance has. The caller holds mu and saves.
 func (d *driver) hold(instance string, mounts []cloud.Mount) {
@@ -151,6 +160,12 @@ func (d *driver) forsake(i cloud.Instance) {
 	d.drop(i.Name)
 }
 
+// share reports whether two lists of parts have one in common.
+func share(a, b string) bool {
+	parts := strings.Split(b, ",")
+	return a != "" && slices.ContainsFunc(strings.Split(a, ","), func(p string) bool { return slices.Contains(parts, p) })
+}
+
 // candidates are the machines as place looks at them. The caller holds mu.
 func (d *driver) candidates(s cloud.Spec, list []cloud.Machine, without map[string]bool) []candidate {
 	now := time.Now()
@@ -177,6 +192,9 @@ func (d *driver) candidates(s cloud.Spec, list []cloud.Machine, without map[stri
 			c.Group++
 			if i.Tags["service"] == s.Tags["service"] {
 				c.Kin++
+				if share(i.Tags["parts"], s.Tags["parts"]) {
+					c.Twins++
+				}
 			}
 		}
 		all = append(all, c)

@@ -40,6 +40,7 @@ type rack struct {
 	layer    string
 	client   map[string]*http.Client
 	order    []string
+	dir      string
 	director cloud.Driver
 }
 
@@ -72,18 +73,26 @@ func newRack(t *testing.T, machines ...string) *rack {
 	for n, id := range machines {
 		r.boot(n+1, id, bridge)
 	}
-	d, err := nodes.New(cloud.Config{Name: "nodes", Installation: r.tag, Dir: t.TempDir(), Binary: "/bin/true", Log: cloudtest.Log(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.(cloud.Clustered).Use(r)
-	r.director = d
+	r.dir = t.TempDir()
+	r.direct()
 	r.link()
-	if err := d.Check(t.Context()); err != nil {
+	if err := r.director.Check(t.Context()); err != nil {
 		cloudtest.Need(t, err.Error())
 	}
 	t.Cleanup(r.clear)
 	return r
+}
+
+// direct begins a director, or the next one.
+func (r *rack) direct() {
+	r.t.Helper()
+	d, err := nodes.New(cloud.Config{Name: "nodes", Installation: r.tag, Dir: r.dir, Binary: "/bin/true", Log: cloudtest.Log(r.t),
+		Options: map[string]string{"public": fmt.Sprintf("nt%s %s-%s", r.tag, r.address(60), r.address(61))}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	d.(cloud.Clustered).Use(r)
+	r.director = d
 }
 
 // address of the n-th machine on the cable; the director's is the first.
@@ -313,6 +322,7 @@ func TestTwoMachines(t *testing.T) {
 		t.Error("the director hears nothing")
 	}
 	t.Run("public-ports", func(t *testing.T) { r.visits(shopA) })
+	t.Run("pool", func(t *testing.T) { r.pooled(t) })
 	t.Run("node-is-restarted", func(t *testing.T) {
 		r.tell("a", "/reopen", nil)
 		apart()
@@ -383,6 +393,111 @@ func (r *rack) visits(other cloud.Instance) {
 	wg.Wait()
 	if err := r.director.Terminate(r.t.Context(), []string{site.ID}); err != nil {
 		r.t.Fatal(err)
+	}
+}
+
+// pooled gives instances on both machines addresses of the director's pool,
+// which it holds as long as they are there, also when another begins.
+func (r *rack) pooled(t *testing.T) {
+	port, err := strconv.Atoi(cloudtest.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := func(name string) cloud.Spec {
+		return cloud.Spec{Name: name, Group: "pool", Layers: []string{r.layer}, Context: []byte("{}"), Public: []int{port}, Tags: map[string]string{"service": "1", "parts": "proxy"}}
+	}
+	// comes is who answers at an address of the pool; a visitor comes from another machine.
+	comes := func(public string) string {
+		said, err := cloudtest.Ask(t.Context(), cloud.Instance{Address: public}, "/hostname", nil)
+		if err != nil {
+			return err.Error()
+		}
+		return strings.TrimSpace(said)
+	}
+	held := func() (list []string) {
+		l, err := netlink.LinkByName("nt" + r.tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := netlink.AddrList(l, netlink.FAMILY_V4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range all {
+			if ip := a.IP.String(); ip == r.address(60).String() || ip == r.address(61).String() {
+				list = append(list, ip)
+			}
+		}
+		slices.Sort(list)
+		return list
+	}
+	list, err := r.director.Launch(t.Context(), []cloud.Spec{spec("pool-1"), spec("pool-2"), spec("pool-3")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]string{}
+	shown := map[string]string{}
+	for _, i := range list {
+		if byName[i.Name] = i.Public; i.Public != "" {
+			shown[i.Public] = i.Name
+		}
+	}
+	if len(shown) != 2 || len(held()) != 2 {
+		t.Fatalf("a pool of two gave %v, and the machine holds %v", byName, held())
+	}
+	good := func() bool {
+		for public, name := range shown {
+			if got := comes(public); got != name {
+				t.Logf("%s says %q, want %s", public, got, name)
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, "both answer at their public addresses", good)
+	if c, err := net.DialTimeout("tcp", r.address(60).String()+":5556", time.Second); err == nil {
+		_ = c.Close()
+		t.Error("a port that is not public is reached there")
+	}
+	if err := r.director.(cloud.Closer).Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(); len(got) != 0 {
+		t.Errorf("a director that has ended holds %v", got)
+	}
+	r.direct()
+	again, err := r.director.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range again {
+		if want, ok := byName[i.Name]; ok && i.Public != want {
+			t.Errorf("%s has %q with the next director, and had %q", i.Name, i.Public, want)
+		}
+	}
+	eventually(t, "the next director shows them, too", good)
+
+	// The machine of one is lost: what is launched for it has its address.
+	gone := shown[r.address(60).String()]
+	var machine string
+	for _, i := range again {
+		if i.Name == gone {
+			machine = i.Machine
+		}
+	}
+	r.set(machine, func(m *cloud.Machine) { m.Up = false })
+	next, err := r.director.Launch(t.Context(), []cloud.Spec{spec("pool-4")})
+	r.set(machine, func(m *cloud.Machine) { m.Up = true })
+	if err != nil || next[0].Public != r.address(60).String() {
+		t.Fatalf("in place of %s: %+v, %v", gone, next, err)
+	}
+	shown = map[string]string{r.address(60).String(): "pool-4"}
+	eventually(t, "the new one answers at the address of the lost one", good)
+	if err := r.director.Terminate(t.Context(), []string{"pool-1", "pool-2", "pool-3", "pool-4"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(); len(got) != 0 {
+		t.Errorf("without an instance it holds %v", got)
 	}
 }
 

@@ -109,6 +109,7 @@ func (d *driver) assign(s cloud.Spec, f fleet, list []cloud.Machine, tried map[s
 			return assignment{}, fmt.Errorf("%w: it runs on %s, and its volumes are on %s", cloud.ErrInvalid, f.name(e.Machine), f.name(data))
 		}
 		d.recent.busy[s.Name] = true
+		d.offer(s, f)
 		return assignment{e.Machine, true}, nil
 	}
 	to := assignment{data, data != ""}
@@ -126,6 +127,7 @@ func (d *driver) assign(s cloud.Spec, f fleet, list []cloud.Machine, tried map[s
 	}
 	unmark(d.book.Stale, to.machine, s.Name)
 	d.put(cloud.Instance{ID: s.Name, Name: s.Name, Group: s.Group, Machine: to.machine, Tags: s.Tags})
+	d.offer(s, f)
 	d.recent.promises = append(d.recent.promises, promise{to.machine, need(s.Limits), time.Now().Add(promiseLife)})
 	if err := d.save(); err != nil {
 		d.drop(s.Name)

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"nutshell/cloud"
+	"nutshell/cloud/pool"
 	"nutshell/cloud/routes"
 	"nutshell/cloud/wire"
 )
@@ -44,6 +45,7 @@ type driver struct {
 	log      *slog.Logger
 	layered  bool
 	director netip.Addr // option; zero: found out
+	public   pool.Pool  // option, may be zero
 	names    cloud.Names
 
 	mu      sync.Mutex
@@ -55,13 +57,19 @@ type driver struct {
 		at  time.Time
 		err string // said once
 	}
+	shown struct { // what was made of the pool
+		what string
+		at   time.Time
+		err  string
+	}
 }
 
 // New makes the cloud of joined machines. Options: director (the address by
 // which instances reach the director; default: the one that faces the
-// machines), layers (no: the machines run instances on their own files).
+// machines), public (an interface of this machine and a range of addresses there
+// for instances), layers (no: the machines run instances on their own files).
 func New(c cloud.Config) (cloud.Driver, error) {
-	if err := c.Check("director", "layers"); err != nil {
+	if err := c.Check("director", "layers", "public"); err != nil {
 		return nil, err
 	}
 	d := &driver{c: c, log: c.Log.With("cloud", c.Name), layered: true, ending: map[string]bool{}}
@@ -78,6 +86,10 @@ func New(c cloud.Config) (cloud.Driver, error) {
 			return nil, fmt.Errorf("%w: option director of cloud %s: %q is not an address of this machine that others reach", cloud.ErrInvalid, c.Name, o)
 		}
 		d.director = a
+	}
+	var err error
+	if d.public, err = pool.Parse(c.Options["public"]); err != nil {
+		return nil, fmt.Errorf("option public of cloud %s: %w", c.Name, err)
 	}
 	if err := cloud.LoadState(d.file(), &d.book); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -161,6 +173,7 @@ func (d *driver) route(list []cloud.Machine) {
 	if time.Since(d.routed.at) < routesLife && d.recent.same(list) {
 		return
 	}
+	d.show() // again, should somebody have taken them away
 	var want []routes.Route
 	for _, m := range list {
 		if m.Subnet.IsValid() && m.Address.Is4() {
@@ -233,14 +246,15 @@ func (d *driver) DirectorAddress(context.Context) (string, error) {
 	return "", nil
 }
 
-// Close removes the routes; instances go on, and are reached again by the next
-// director.
+// Close removes the routes and public addresses; instances go on, and are
+// reached again by the next director.
 func (d *driver) Close(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	err := d.hide()
 	if d.routed.at.IsZero() {
-		return nil
+		return err
 	}
 	d.routed.at = time.Time{}
-	return routes.Set(d.owner(), nil)
+	return errors.Join(err, routes.Set(d.owner(), nil))
 }

@@ -30,6 +30,7 @@ func need(l cloud.Limits) int64 {
 // candidate is a machine as place looks at it.
 type candidate struct {
 	cloud.Machine
+	Twins    int   // instances that it has of the same part of the same service
 	Kin      int   // instances that it has of the same service
 	Group    int   // instances that it has of the same group
 	Promised int64 // memory of instances that were placed there a moment ago, which Free does not show yet
@@ -39,8 +40,8 @@ type candidate struct {
 
 // place chooses a machine for an instance that needs so much memory: one that
 // has it, if possible one that answers and has not failed lately, then the one with the
-// fewest instances of the same service, of the same application, and then the
-// one with the most free memory.
+// fewest instances of the same part, of the same service, of the same
+// application, and then the one with the most free memory.
 func place(need int64, machines []candidate) (string, error) {
 	if len(machines) == 0 {
 		return "", fmt.Errorf("%w: no machine has joined the cluster and been approved", cloud.ErrUnavailable)
@@ -52,7 +53,7 @@ func place(need int64, machines []candidate) (string, error) {
 		return "", refusal(need, machines)
 	}
 	best := slices.MinFunc(fit, func(a, b candidate) int {
-		return cmp.Or(order(a.Failed, b.Failed), cmp.Compare(a.Kin, b.Kin), cmp.Compare(a.Group, b.Group),
+		return cmp.Or(order(a.Failed, b.Failed), cmp.Compare(a.Twins, b.Twins), cmp.Compare(a.Kin, b.Kin), cmp.Compare(a.Group, b.Group),
 			cmp.Compare(b.left(), a.left()), strings.Compare(a.ID, b.ID))
 	})
 	return best.ID, nil

@@ -33,7 +33,7 @@ func (d *driver) believe(m cloud.Machine, i cloud.Instance) (cloud.Instance, err
 	if a, err := netip.ParseAddr(i.Address); i.Address != "" && (err != nil || d.layered && m.Subnet.IsValid() && !m.Subnet.Contains(a)) {
 		return i, fmt.Errorf("%w: instance %s has the address %.40q, which is not in the machine's network %s", cloud.ErrInvalid, i.Name, i.Address, m.Subnet)
 	}
-	i.Machine, i.Public = m.ID, ""
+	i.Machine, i.Public = m.ID, d.publicOf(i.Name)
 	return i, nil
 }
 

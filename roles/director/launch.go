@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"nutshell/cloud"
@@ -212,7 +213,7 @@ func (d *Director) spec(ctx context.Context, p *place, r store.Instance, tell pr
 	id := api.Identity{Installation: d.installation, Role: api.RoleAgent, Application: r.Application, Service: r.Service, Name: r.ID}
 	s := cloud.Spec{Name: r.ID, Group: groupOf(r.Application),
 		Limits: cloud.Limits{MemoryBytes: d.c.Limits.AgentMemory, CPUPercent: d.c.Limits.AgentCPU, Processes: d.c.Limits.Processes},
-		Tags:   map[string]string{"application": strconv.FormatInt(r.Application, 10), "service": strconv.FormatInt(r.Service, 10)}}
+		Tags:   map[string]string{"application": strconv.FormatInt(r.Application, 10), "service": strconv.FormatInt(r.Service, 10), "parts": strings.Join(r.Parts, ",")}}
 	kind, packages, extra := "manager", []string(nil), []string(nil)
 	if r.Service == 0 {
 		id.Role, s.Limits.MemoryBytes, s.Limits.CPUPercent = api.RoleManager, d.c.Limits.ManagerMemory, 0
