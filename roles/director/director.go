@@ -116,8 +116,9 @@ type Director struct {
 	clouds       []*place
 	nodes        *nodes
 	began        time.Time
-	joins        *auth.Limiter // of machines that want to join
-	newcomers    *auth.Limiter // of those that never did before
+	joins        *auth.Limiter            // of machines that want to join
+	newcomers    *auth.Limiter            // of those that never did before
+	neighbours   func() map[string]string // network card by address
 	challenges   *challenges
 	limits       *auth.Limiter
 	codes        *auth.Limiter // of second factors: fewer tries than of passwords, for there are fewer codes
@@ -175,7 +176,7 @@ func New(ctx context.Context, c Config) (*Director, error) {
 	}
 	c.Limits = c.Limits.withDefaults()
 	d := &Director{c: c, began: c.Now(), live: newLive(), own: metrics.NewOwn(), running: map[string]context.CancelCauseFunc{}, limits: auth.NewLimiter(auth.LimiterConfig{Now: c.Now}),
-		codes: auth.NewLimiter(auth.LimiterConfig{Burst: 5, Every: 30 * time.Second, Now: c.Now}), proofs: newProofs(), enrolments: newEnrolments(), ceremonies: newCeremonies(), present: newAttendance(), nodes: newNodes(), joins: newJoinLimiter(c.Now), newcomers: newNewcomerLimiter(c.Now), challenges: newChallenges(), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
+		codes: auth.NewLimiter(auth.LimiterConfig{Burst: 5, Every: 30 * time.Second, Now: c.Now}), proofs: newProofs(), enrolments: newEnrolments(), ceremonies: newCeremonies(), present: newAttendance(), nodes: newNodes(), joins: newJoinLimiter(c.Now), newcomers: newNewcomerLimiter(c.Now), neighbours: networkCards, challenges: newChallenges(), passwords: auth.NewPasswords(), readers: make(chan struct{}, readersMost), terminals: newTerminals()}
 	d.ctx, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	d.waits, d.endWait = context.WithCancel(d.ctx) //nolint:gosec // Close ends the parent
 	d.binary = sync.OnceValues(func() (string, error) { return fileSHA256(c.Binary) })

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"math"
 	"net/netip"
@@ -160,6 +159,9 @@ func (d *Director) noteJoiner(ctx context.Context, id, fingerprint, remote strin
 				return err
 			}
 			n = store.Node{ID: id, Fingerprint: fingerprint, Joined: now}
+			if !d.nodes.admitted(remote, now) { // it was here before, and had to give way
+				break
+			}
 			d.c.Log.Info("machine wants to join", "node", id, "model", facts.Model, "serial", facts.Serial, "remote", remote, "fingerprint", fingerprint)
 			if err := t.InsertAudit(ctx, api.AuditEntry{Actor: "node " + id, From: remote, Action: "node.join", Object: "/nodes/" + id, Result: "ok"}); err != nil {
 				return err
@@ -182,53 +184,12 @@ func sameFacts(a, b api.NodeFacts) bool {
 	return a.Name == b.Name && a.Serial == b.Serial && a.Model == b.Model && a.Arch == b.Arch && a.Version == b.Version && a.CPUs == b.CPUs && a.Memory == b.Memory && slices.Equal(a.Networks, b.Networks)
 }
 
-// makeRoom refuses one more machine where too many wait, and forgets those
-// that have stopped asking.
-func (d *Director) makeRoom(ctx context.Context, t *store.Tx, all []store.Node, remote string) error {
-	now := d.c.Now()
-	var left []store.Node
-	from := map[string]int{}
-	var oldest, crowded *store.Node
-	var oldestAt time.Time
-	drop := func(n store.Node) error {
-		t.After(func() { d.nodes.forget(n.ID) })
-		return t.DeleteNode(ctx, n)
-	}
-	for _, n := range all {
-		if n.Approved {
-			continue
-		}
-		at := d.nodes.askedAt(n.ID, n.Seen)
-		if now.Sub(at) > waitingLife {
-			if err := drop(n); err != nil {
-				return err
-			}
-			continue
-		}
-		left = append(left, n)
-		from[n.Address]++
-		if oldest == nil || at.Before(oldestAt) {
-			oldest, oldestAt = &n, at
-		}
-	}
-	for _, n := range left { // the newest of the address that has most: who was there first is kept, and others get in
-		most := crowded != nil && (from[n.Address] < from[crowded.Address] || from[n.Address] == from[crowded.Address] && n.Joined.Before(crowded.Joined))
-		if !most && from[n.Address] > from[remote]+1 {
-			crowded = &n
-		}
-	}
-	switch {
-	case from[remote] >= mostWaitingFrom:
-		return &api.Error{Code: api.CodeTooMany, Op: "join", Message: "several machines wait from the address " + remote, Hint: "approve or remove those first", RetryAfter: 60}
-	case len(left) < mostWaiting:
-		return nil
-	case now.Sub(oldestAt) > waitingPatience:
-		return drop(*oldest)
-	case crowded != nil:
-		return drop(*crowded)
-	}
-	return &api.Error{Code: api.CodeTooMany, Op: "join", Message: fmt.Sprintf("%d machines of as many addresses wait already, and ask again and again", len(left)),
-		Hint: "approve those that you know and remove the others, or take the network apart that they come from", RetryAfter: 60}
+// admitted notes that a machine of an address is shown, and reports whether
+// that is news.
+func (n *nodes) admitted(remote string, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.queue.leave(remote, now)
 }
 
 // asked notes when a machine that waits asked, without a write.

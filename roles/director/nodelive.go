@@ -19,6 +19,7 @@ import (
 const (
 	nodeLate    = 7 * time.Second  // then a node is asked with less patience, and gets instances last
 	nodeSilence = 12 * time.Second // then a node is lost
+	nodeReturn  = 40 * time.Second // the same after a start of the director: nodes ask more rarely while it is away, and may need another certificate
 	nodeTell    = time.Minute      // between two events about what a node's figures have become
 	nodeKeep    = 10 * time.Minute // how exactly a node's row knows when it was seen: each change is a write
 )
@@ -34,6 +35,7 @@ type nodes struct {
 	beats   map[string]beat
 	clients map[string]*rpc.Client
 	joins   map[string]time.Time // machines that wait: when they asked last
+	queue   queue                // addresses that came in vain
 	back    chan struct{}        // somebody is there again: the sweep should look
 }
 
@@ -54,7 +56,7 @@ type beat struct {
 }
 
 func newNodes() *nodes {
-	return &nodes{beats: map[string]beat{}, clients: map[string]*rpc.Client{}, joins: map[string]time.Time{}, back: make(chan struct{}, 1)}
+	return &nodes{beats: map[string]beat{}, clients: map[string]*rpc.Client{}, joins: map[string]time.Time{}, queue: queue{}, back: make(chan struct{}, 1)}
 }
 
 func (n *nodes) last(id string) (beat, bool) {
@@ -160,14 +162,14 @@ func (d *Director) lookAtNodes(ctx context.Context, began time.Time) error {
 	}
 	now := d.c.Now()
 	for _, n := range rows {
-		last := began
+		last, patience := began, nodeReturn
 		if b, ok := d.nodes.last(n.ID); ok {
-			last = b.at
+			last, patience = b.at, nodeSilence
 		}
-		if !n.Approved || n.Lost || now.Sub(last) <= nodeSilence || now.Sub(n.Seen) <= nodeSilence {
+		if !n.Approved || n.Lost || now.Sub(last) <= patience || now.Sub(n.Seen) <= nodeSilence {
 			continue
 		}
-		if err := d.loseNode(ctx, n.ID, "it has not been heard for "+nodeSilence.String()); err != nil {
+		if err := d.loseNode(ctx, n.ID, "it has not been heard for "+patience.String()); err != nil {
 			return err
 		}
 	}

@@ -312,6 +312,101 @@ func TestHostileNeighbour(t *testing.T) {
 	}
 }
 
+// TestSwarm has more neighbours than there are places, all of whom ask again
+// and again, and makes honest machines come late. Each is shown in its turn, for
+// long enough to be approved, and what the swarm costs is bounded.
+func TestSwarm(t *testing.T) {
+	const swarm, honest, minutes = 90, 3, 16
+	for _, c := range []struct {
+		name string
+		card func(i int) string
+		late time.Duration
+	}{
+		{"of-one-card", func(int) string { return "52:54:00:00:00:01" }, time.Minute},
+		{"of-as-many-cards", func(i int) string { return fmt.Sprintf("52:54:00:00:01:%02x", i) }, 2 * shownLeast},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			began := time.Now()
+			now := began
+			h.d.c.Now = func() time.Time { return now }
+			h.d.newcomers = newNewcomerLimiter(h.d.c.Now)
+			cards := map[string]string{}
+			h.d.neighbours = func() map[string]string { return cards }
+			for i := range swarm {
+				cards[fmt.Sprintf("10.0.0.%d", i)] = c.card(i)
+			}
+			ask := func(id, remote string) {
+				_, err := h.d.noteJoiner(t.Context(), id, fmt.Sprintf("%064s", id), remote, api.NodeFacts{Name: id})
+				if err != nil && api.CodeOf(err) != api.CodeTooMany {
+					t.Fatal(err)
+				}
+			}
+			first, shown := map[string]time.Duration{}, map[string]int{}
+			for minute := range minutes {
+				for turn := range 3 { // each asks every 20 s
+					for i := range swarm {
+						ask(fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i))
+					}
+					if minute >= 5 { // the room is full by now
+						for i := range honest {
+							ask(fmt.Sprintf("h%d", i), fmt.Sprintf("10.0.1.%d", i))
+						}
+					}
+					now = began.Add(time.Duration(3*minute+turn+1) * 20 * time.Second)
+					all, err := h.d.store.Nodes(t.Context())
+					if err != nil || len(all) > mostWaiting {
+						t.Fatalf("%d machines wait, %v", len(all), err)
+					}
+					for _, n := range all {
+						if shown[n.ID]++; first[n.ID] == 0 {
+							first[n.ID] = now.Sub(began)
+						}
+					}
+				}
+			}
+			for i := range honest {
+				id := fmt.Sprintf("h%d", i)
+				if late := first[id] - 5*time.Minute; first[id] == 0 || late > c.late || shown[id] < int(shownLeast/(20*time.Second)) {
+					t.Errorf("%s is shown after %v, for %d looks", id, late, shown[id])
+				}
+			}
+			h.d.nodes.mu.Lock()
+			queued := len(h.d.nodes.queue)
+			h.d.nodes.mu.Unlock()
+			var audit []api.AuditEntry
+			h.admin.must("GET", "/audit?action=node.join&limit=1000", nil, &audit, 200)
+			if len(audit) > mostWaiting+swarm+2*honest || queued > swarm+honest {
+				t.Errorf("%d entries in the audit log, %d addresses remembered", len(audit), queued)
+			}
+			t.Logf("shown first %v, for %v looks; %d entries in the audit log", first["h0"], shown["h0"], len(audit))
+		})
+	}
+}
+
+// TestQueue: who comes first is first, who stops has no place any more, and what
+// is remembered is bounded.
+func TestQueue(t *testing.T) {
+	q, now := queue{}, time.Now()
+	for i, address := range []string{"a", "b", "c", "b"} {
+		if before := q.join(address, now.Add(time.Duration(i)*time.Second)); before != min(i, 2) && address != "b" || address == "b" && before != 1 {
+			t.Errorf("%d are before %s", before, address)
+		}
+	}
+	if before := q.join("c", now.Add(queueLife+2*time.Second)); before != 1 { // a has stopped asking
+		t.Errorf("%d are before c", before)
+	}
+	if later := now.Add(queueLife + 3*time.Second); !q.leave("c", later) || q.join("c", later) != 1 || q.leave("c", later) {
+		t.Error("c is at the end, and its second time is no news")
+	}
+	for i := range 2 * mostQueueing {
+		q.join(fmt.Sprint(i), now)
+	}
+	if len(q) > mostQueueing {
+		t.Errorf("%d addresses are remembered", len(q))
+	}
+}
+
 // TestCardWrittenAnew is a machine that comes back with another key.
 func TestCardWrittenAnew(t *testing.T) {
 	t.Parallel()
