@@ -20,7 +20,7 @@ import (
 // start it; people do not.
 const roleTool = "tool"
 
-const reloadEvery = time.Minute // the agent renews the instance's certificate
+const reloadEvery = 5 * time.Second // the agent renews the instance's certificate, and those of others do not believe an old one for ever
 
 // toolCommand is how an agent starts a tool in its instance.
 func toolCommand(self, dir string) []string {

@@ -56,6 +56,7 @@ type Joined struct {
 
 	o         Options
 	directors []string
+	behind    time.Time // when a certificate was made that is of the future by our clock, which is behind the director's
 }
 
 // Run returns the identity that the context promises, from Dir if it was
@@ -89,6 +90,11 @@ func Run(ctx context.Context, o Options) (*Joined, error) {
 	default:
 		j.Credentials = c // it has ended or is of a clock that was ahead, and may still be renewed
 	}
+	defer func() {
+		if j.Credentials != nil { // members go on with each other while the director is away
+			j.Credentials.Wait()
+		}
+	}()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -172,6 +178,10 @@ func (j *Joined) enrol(ctx context.Context, told cloudcontext.Context) error {
 			}
 			j.o.Log.Info("director does not answer yet", "director", url, "error", err)
 		}
+		if j.Credentials != nil && j.Credentials.Ended() {
+			j.o.Log.Warn("certificate has ended and the director is away; going on with it among members until it is renewed", "expired", j.Credentials.NotAfter())
+			return nil
+		}
 		// Only here, after a try: a clock that is ahead must not keep us from it.
 		if !told.Expires.IsZero() && j.o.Now().After(told.Expires) {
 			return &api.Error{Code: api.CodeDeadline, Op: "join as", Object: told.Identity, Message: "no director answered until the secret expired", Err: err,
@@ -209,6 +219,7 @@ func (j *Joined) ask(ctx context.Context, url string, key *ecdsa.PrivateKey, in 
 	}
 	_ = os.Remove(filepath.Join(j.o.Dir, pendingKey)) // it is in the credentials now
 	j.Credentials, j.Director = c, url
+	j.note()
 	j.o.Log.Info("joined", "identity", j.Identity.String(), "director", url, "expires", c.NotAfter())
 	return nil
 }

@@ -95,9 +95,9 @@ func (d *director) enrol(w http.ResponseWriter, r *http.Request) {
 func (d *director) renew(w http.ResponseWriter, r *http.Request) {
 	var in api.Enrol
 	_ = json.NewDecoder(r.Body).Decode(&in)
-	id, ok := d.RenewingIdentity(r.TLS)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	id, ok := d.RenewingIdentity(r.TLS)
 	if !ok || d.removed {
 		answer(w, &api.Error{Code: api.CodeUnauthorized, Message: "who are you"})
 		return
@@ -339,8 +339,8 @@ func TestClockWasAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := run(t, o)
-	if off := time.Since(j.Credentials.Issued()); off < 0 || off > time.Hour || d.enrolled != 1 {
-		t.Errorf("enrolled %d times, with a certificate of %v", d.enrolled, j.Credentials.Issued())
+	if off := time.Since(j.Credentials.Issued()); off < 0 || off > time.Hour || d.enrolled+d.renewed != 1 {
+		t.Errorf("enrolled %d times and renewed %d times, with a certificate of %v", d.enrolled, d.renewed, j.Credentials.Issued())
 	}
 }
 
@@ -410,6 +410,124 @@ func TestLongSleep(t *testing.T) {
 	d.mu.Unlock()
 	if j = run(t, o); d.enrolled != 1 || !j.Credentials.NotAfter().After(time.Now()) {
 		t.Errorf("the instance that was started again: enrolled %d times, want 1", d.enrolled)
+	}
+}
+
+// keepRenewing renews until the end of the test, and fails it if that ends.
+func keepRenewing(t *testing.T, j *Joined) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- j.Renew(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("renewing ended by %v", err)
+		}
+	})
+}
+
+func soon(t *testing.T, what string, good func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !good(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not seen: %s", what)
+		}
+	}
+}
+
+// TestDirectorAwayForLong is a director that comes back when the certificate
+// has long ended: the instance goes on meanwhile, also when it is started
+// again, and has another certificate before anybody takes it for lost.
+func TestDirectorAwayForLong(t *testing.T) {
+	d := newDirector(t)
+	d.life = 2 * time.Second
+	o := d.options(t, nil)
+	j := run(t, o)
+	address := strings.TrimPrefix(d.url, "https://")
+	_ = d.server.Close()
+	lines := make(chan struct{}, 10000)
+	j.o.Log = slog.New(notify{slog.DiscardHandler, lines})
+	keepRenewing(t, j)
+	soon(t, "the end of the certificate", j.Credentials.Ended)
+	if !j.Credentials.Now().Before(j.Credentials.NotAfter()) {
+		t.Error("its own clock has gone past the certificate: members do not believe each other any more")
+	}
+	again := run(t, o) // does not wait for the director
+	if !again.Credentials.Ended() || !again.Credentials.Now().Before(again.Credentials.NotAfter()) {
+		t.Errorf("started again, it has a certificate until %v", again.Credentials.NotAfter())
+	}
+	keepRenewing(t, again)
+
+	time.Sleep(12 * time.Second) // so long that tries would have become rare
+	d.mu.Lock()
+	d.life = 0
+	d.mu.Unlock()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.serve(t, l)
+	began := time.Now()
+	soon(t, "other certificates", func() bool { return !j.Credentials.Ended() && !again.Credentials.Ended() })
+	if took := time.Since(began); took > 9*time.Second {
+		t.Logf("it took %v, and a manager counts one as lost after 10 s", took)
+	}
+	if said := len(lines); said > 8 {
+		t.Errorf("it has said %d times that the director is away", said)
+	}
+}
+
+// clock is one that can be set, and goes on.
+type clock struct {
+	mu  sync.Mutex
+	off time.Duration
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.off).Round(0)
+}
+
+func (c *clock) set(off time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.off = off
+}
+
+// TestClockIsPutBack lets an instance join while its clock and the director's
+// are ahead, which are put right then: it is not known by its certificate any
+// more, nor does it know others, until it has another.
+func TestClockIsPutBack(t *testing.T) {
+	for name, off := range map[string]time.Duration{"two-hours": 2 * time.Hour, "two-years": 2 * 365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			d := newDirector(t)
+			right := d.Authority
+			c := &clock{off: off}
+			ahead, err := pki.Open(d.dir, c.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := d.options(t, func(told *cloudcontext.Context) { told.Expires = c.Now().Add(time.Minute) })
+			o.Now = c.Now
+			d.mu.Lock()
+			d.Authority = ahead
+			d.mu.Unlock()
+			j := run(t, o)
+			if j.Credentials.Issued().Before(time.Now().Add(off / 2)) {
+				t.Fatalf("the certificate is of %v", j.Credentials.Issued())
+			}
+			keepRenewing(t, j)
+			c.set(0)
+			d.mu.Lock()
+			d.Authority = right
+			d.mu.Unlock()
+			soon(t, "a certificate of now", func() bool { return j.Credentials.Issued().Before(time.Now().Add(time.Minute)) })
+			if wrong := time.Until(j.Credentials.Now()); wrong.Abs() > time.Hour {
+				t.Errorf("its time is still %v off", wrong)
+			}
+		})
 	}
 }
 

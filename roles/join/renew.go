@@ -10,11 +10,16 @@ import (
 	"nutshell/roles/internal/rpc"
 )
 
-// Times of the renewal. A timer does not run while a laptop sleeps, so the
-// clock is looked at every minute instead of slept for hours.
+// Times of the renewal. A timer does not run while a laptop sleeps and knows
+// nothing of clocks that are set, so the clock is looked at again and again
+// instead of slept for hours; more often than a manager or a director takes to
+// call somebody lost.
 const (
-	lookEvery    = time.Minute
+	lookEvery    = 3 * time.Second
 	renewBackoff = 5 * time.Minute // at most, between two tries
+	endedBackoff = 2 * time.Second // the same while nobody new believes us any more
+	clockSlack   = time.Minute
+	noHelp       = 30 * time.Second // least time from one certificate to the next: what that does not mend, another does not either
 )
 
 // Renew keeps the credentials valid until ctx ends: a new key and certificate
@@ -22,9 +27,14 @@ const (
 // when the director refuses, because the instance is not wanted any more.
 func (j *Joined) Renew(ctx context.Context) error {
 	wait := time.Second
+	var renewed, said time.Time
 	for {
 		due := renewalDue(j.Credentials.Issued(), j.Credentials.NotAfter())
-		if left := due.Sub(j.Credentials.Now()); left > 0 {
+		left := due.Sub(j.Credentials.Now())
+		if j.urgent() {
+			left = 0
+		}
+		if left = max(left, noHelp-time.Since(renewed)); left > 0 {
 			wait = time.Second
 			if err := sleep(ctx, min(left, lookEvery)); err != nil {
 				return err
@@ -34,6 +44,7 @@ func (j *Joined) Renew(ctx context.Context) error {
 		err := j.renewOnce(ctx)
 		switch {
 		case err == nil:
+			renewed, said = time.Now(), time.Time{}
 			j.o.Log.Info("certificate renewed", "expires", j.Credentials.NotAfter())
 			continue
 		case ctx.Err() != nil:
@@ -41,14 +52,59 @@ func (j *Joined) Renew(ctx context.Context) error {
 		case refused(err):
 			return &api.Error{Code: api.CodeOf(err), Op: "renew certificate of", Object: j.Identity.String(), Message: "the director refused", Err: err}
 		}
-		j.o.Log.Warn("certificate not renewed yet", "error", err, "retry_in", wait, "expires", j.Credentials.NotAfter())
-		// Not all at the same moment when a director comes back.
-		if err := sleep(ctx, wait/2+rand.N(wait)); err != nil { //nolint:gosec // only spreads the tries
+		if time.Since(said) >= wait { // rarer and rarer: a director may be away for weeks, and disks are cards
+			j.o.Log.Warn("certificate not renewed yet", "error", err, "expires", j.Credentials.NotAfter())
+			said = time.Now()
+		}
+		if err := j.pause(ctx, wait); err != nil {
 			return err
 		}
 		wait = min(2*wait, renewBackoff)
 	}
 }
+
+// pause waits between two tries, and not at the same moments as others: a
+// director that comes back must not meet all at once. It ends early when the
+// certificate does: then others take us for lost soon after the director is back.
+func (j *Joined) pause(ctx context.Context, wait time.Duration) error {
+	wait = wait/2 + rand.N(wait)                   //nolint:gosec // only spreads the tries
+	hurry := endedBackoff/2 + rand.N(endedBackoff) //nolint:gosec // the same
+	for began := time.Now(); time.Since(began) < wait; {
+		left := wait - time.Since(began)
+		if j.urgent() {
+			left = min(left, hurry-time.Since(began))
+		}
+		if left <= 0 {
+			return nil
+		}
+		if err := sleep(ctx, min(left, lookEvery)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// urgent reports whether somebody does not believe us, or we somebody, before
+// there is another certificate.
+func (j *Joined) urgent() bool {
+	return j.Credentials.Ended() || j.Credentials.Estranged() || j.fromFuture()
+}
+
+// fromFuture reports whether the certificate was made at a time that is still
+// to come: the clock was put back since, and the director's mostly with it. One
+// that is always behind is not meant.
+func (j *Joined) fromFuture() bool {
+	return j.ahead(j.Credentials.Issued()) && !j.behind.Equal(j.Credentials.Issued())
+}
+
+// note takes note of a certificate that has just come.
+func (j *Joined) note() {
+	if issued := j.Credentials.Issued(); j.ahead(issued) {
+		j.behind = issued
+	}
+}
+
+func (j *Joined) ahead(issued time.Time) bool { return issued.After(j.o.Now().Add(clockSlack)) }
 
 // renewalDue is at two thirds of a certificate's life.
 func renewalDue(issued, end time.Time) time.Time {
@@ -77,6 +133,7 @@ func (j *Joined) renewOnce(ctx context.Context) (err error) {
 			return err
 		}
 		j.Credentials.Told(out.Now)
+		j.note()
 		return j.Credentials.Save(j.o.Dir)
 	}
 	return err
@@ -85,7 +142,7 @@ func (j *Joined) renewOnce(ctx context.Context) (err error) {
 func (j *Joined) askRenewal(ctx context.Context, url, csr string) (out api.Enrolled, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	client := rpc.NewClient(url, pki.ClientTLS(j.Credentials, pki.Director))
+	client := rpc.NewClient(url, pki.RenewalTLS(j.Credentials))
 	defer client.HTTP.CloseIdleConnections()
 	return out, client.Do(ctx, "POST", "/api/v1/renew", api.Enrol{CSR: csr}, &out)
 }

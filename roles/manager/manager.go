@@ -103,6 +103,7 @@ func (m *Manager) serve(ctx context.Context) error {
 // as they were wanted last.
 func (m *Manager) watch(ctx context.Context) {
 	after := int64(-1)
+	away := false
 	for ctx.Err() == nil {
 		poll, cancel := context.WithTimeout(ctx, pollTime)
 		var d api.Desired
@@ -110,16 +111,24 @@ func (m *Manager) watch(ctx context.Context) {
 		cancel()
 		switch {
 		case err != nil:
-			m.c.Log.Warn("director does not tell what is wanted", "error", err)
+			if !away && ctx.Err() == nil { // once: a director may be away for weeks, and disks are cards
+				m.c.Log.Warn("director does not tell what is wanted; services are kept as they are", "error", err)
+			}
+			away = true
 			after = -1 // another director, restored from a backup, may count from below
 			select {
 			case <-ctx.Done():
 			case <-time.After(500 * time.Millisecond):
 			}
+			continue
 		case d.Application.ID != 0: // else time was up and nothing changed
 			after = d.Revision
 			m.want(ctx, d)
 		}
+		if away {
+			m.c.Log.Info("director answers again")
+		}
+		away = false
 	}
 }
 
@@ -181,10 +190,13 @@ func (m *Manager) service(id string) (*service, error) {
 func (m *Manager) report(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
+	away := false
 	for {
-		if err := m.reportNow(ctx); err != nil && ctx.Err() == nil {
+		err := m.reportNow(ctx)
+		if err != nil && ctx.Err() == nil && !away {
 			m.c.Log.Warn("director does not take the report", "error", err)
 		}
+		away = err != nil
 		select {
 		case <-ctx.Done():
 			return

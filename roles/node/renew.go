@@ -80,7 +80,9 @@ func (w *worker) take(out api.Enrolled, err error) error {
 		err = w.creds.Save(w.c.Dir)
 	}
 	if err != nil {
-		w.renew = w.creds.Now().Add(renewEvery)
+		if w.renew = w.creds.Now(); !w.creds.Ended() { // else nothing can be told before: with each beat
+			w.renew = w.renew.Add(renewEvery)
+		}
 		w.c.Log.Warn("certificate not renewed yet", "error", err, "expires", end)
 		return err
 	}

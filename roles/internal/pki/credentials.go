@@ -62,6 +62,7 @@ type Credentials struct {
 	// there, so that a machine with a clock that is behind can take part.
 	told, toldAt time.Time
 	patient      bool
+	estranged    bool // a director was refused because of the time
 }
 
 // NewCredentials joins a key and the chain that the director signed for it.
@@ -128,7 +129,7 @@ func (c *Credentials) set(key *ecdsa.PrivateKey, chainPEM []byte, rootSHA256 str
 	if c.chain != nil && id != c.id {
 		return fmt.Errorf("the certificate is for %s, not for %s", id, c.id)
 	}
-	c.key, c.chain, c.id, c.cert, c.roots = key, chain, id, cert, roots
+	c.key, c.chain, c.id, c.cert, c.roots, c.estranged = key, chain, id, cert, roots, false
 	// It cannot be earlier than the certificate was made, whatever our clock says.
 	if issued.After(c.nowLocked()) {
 		c.told, c.toldAt = issued, c.now()
@@ -214,6 +215,36 @@ func (c *Credentials) Wait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.patient = true
+}
+
+// Ended reports whether the certificate is out of date, also after Wait.
+func (c *Credentials) Ended() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.clock().After(c.chain[0].NotAfter)
+}
+
+// Estranged reports whether a director was refused since the certificate was
+// made because of the time: one of both clocks is wrong, and a renewal tells
+// us what time it is.
+func (c *Credentials) Estranged() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.estranged
+}
+
+// refuses takes note of a peer that was refused.
+func (c *Credentials) refuses(peer []*x509.Certificate, err error) {
+	var invalid x509.CertificateInvalidError
+	if !errors.As(err, &invalid) || invalid.Reason != x509.Expired || len(peer) == 0 {
+		return
+	}
+	if id, err := leafIdentity(peer[0]); err != nil || Director(id) != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.estranged = true
 }
 
 func (c *Credentials) nowLocked() time.Time {

@@ -52,7 +52,8 @@ func (a *Authority) PeerIdentity(cs *tls.ConnectionState) (api.Identity, bool) {
 }
 
 // RenewingIdentity is PeerIdentity for the renewal of a certificate alone: it
-// also accepts one that ended less than Grace ago.
+// also accepts one that ended less than Grace ago, and one that was signed
+// while our clock was ahead.
 func (a *Authority) RenewingIdentity(cs *tls.ConnectionState) (api.Identity, bool) {
 	id, err := a.peer(cs, Grace)
 	return id, err == nil
@@ -63,8 +64,11 @@ func (a *Authority) peer(cs *tls.ConnectionState, grace time.Duration) (api.Iden
 		return api.Identity{}, errors.New("no certificate")
 	}
 	at := a.now()
-	if end := cs.PeerCertificates[0].NotAfter; at.After(end) && at.Before(end.Add(grace)) {
-		at = end
+	switch leaf := cs.PeerCertificates[0]; {
+	case at.After(leaf.NotAfter) && at.Before(leaf.NotAfter.Add(grace)):
+		at = leaf.NotAfter
+	case grace > 0 && at.Before(leaf.NotBefore): // signed while our clock was ahead
+		at = leaf.NotBefore
 	}
 	id, err := verifyPeer(cs.PeerCertificates, a.roots, at, x509.ExtKeyUsageClientAuth)
 	switch {
@@ -113,10 +117,31 @@ func ServerTLS(c *Credentials, accept func(api.Identity) error) *tls.Config {
 // ClientTLS is for a role's calls to others: it shows our certificate and
 // verifies the peer's chain and identity, whatever host it runs on.
 func ClientTLS(c *Credentials, accept func(api.Identity) error) *tls.Config {
-	return clientConfig(c.Now, func() (*tls.Certificate, *x509.CertPool, api.Identity, error) {
+	config := clientConfig(c.Now, func() (*tls.Certificate, *x509.CertPool, api.Identity, error) {
 		cert, roots, id := c.certificate()
 		return cert, roots, id, nil
 	}, accept)
+	verify := config.VerifyConnection
+	config.VerifyConnection = func(cs tls.ConnectionState) error {
+		err := verify(cs)
+		if err != nil {
+			c.refuses(cs.PeerCertificates, err)
+		}
+		return err
+	}
+	return config
+}
+
+// RenewalTLS is for the renewal of a certificate: it shows the one there is and
+// holds the director to our root. Its time is not believed to be ours: of two
+// clocks that do not agree, ours may be the wrong one.
+func RenewalTLS(c *Credentials) *tls.Config {
+	config := PinnedTLS(c.RootSHA256())
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		cert, _, _ := c.certificate()
+		return cert, nil
+	}
+	return config
 }
 
 func clientConfig(now func() time.Time, own func() (*tls.Certificate, *x509.CertPool, api.Identity, error), accept func(api.Identity) error) *tls.Config {
