@@ -18,6 +18,7 @@ func TestPlace(t *testing.T) {
 		return c
 	}
 	kin := func(n int) func(*candidate) { return func(c *candidate) { c.Kin, c.Group = n, n } }
+	twin := func(c *candidate) { c.Twins, c.Kin, c.Group = 1, 1, 1 }
 	group := func(n int) func(*candidate) { return func(c *candidate) { c.Group = n } }
 	down := func(c *candidate) { c.Up = false }
 	cordoned := func(c *candidate) { c.Cordoned = true }
@@ -36,6 +37,7 @@ func TestPlace(t *testing.T) {
 		{"spread-service-before-memory", []candidate{m("a", 800, kin(1)), m("b", 200)}, "b", nil, ""},
 		{"spread-application-before-memory", []candidate{m("a", 800, group(2)), m("b", 300, group(1))}, "b", nil, ""},
 		{"service-before-application", []candidate{m("a", 300, kin(1)), m("b", 300, group(3))}, "b", nil, ""},
+		{"second-proxy-not-beside-the-first", []candidate{m("a", 900, twin), m("b", 200, kin(3))}, "b", nil, ""},
 		{"third-instance-beside-the-first", []candidate{m("a", 800, kin(1)), m("b", 700, kin(1))}, "a", nil, ""},
 		{"full-machine-is-passed-over", []candidate{m("a", 100), m("b", 200, kin(4))}, "b", nil, ""},
 		{"promised-memory-counts", []candidate{m("a", 600, promised(400)), m("b", 400)}, "b", nil, ""},
@@ -64,6 +66,17 @@ func TestNeed(t *testing.T) {
 	for _, c := range []struct{ limit, want int64 }{{0, 128}, {32, 64}, {256, 64}, {512, 128}, {1024, 256}, {8192, 512}} {
 		if got := need(cloud.Limits{MemoryBytes: c.limit << 20}); got != c.want<<20 {
 			t.Errorf("need of an instance of %d MiB = %d MiB, want %d", c.limit, got>>20, c.want)
+		}
+	}
+}
+
+func TestShare(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{{"proxy,web", "web", true}, {"proxy", "backend", false}, {"proxy", "", false}, {"", "", false}, {"prox", "proxy", false}} {
+		if got := share(c.a, c.b); got != c.want || share(c.b, c.a) != c.want {
+			t.Errorf("%q and %q: %v", c.a, c.b, got)
 		}
 	}
 }

@@ -376,7 +376,7 @@ func TestSwarm(t *testing.T) {
 			h.d.nodes.mu.Unlock()
 			var audit []api.AuditEntry
 			h.admin.must("GET", "/audit?action=node.join&limit=1000", nil, &audit, 200)
-			if len(audit) > mostWaiting+swarm+2*honest || queued > swarm+honest {
+			if len(audit) > mostWaiting+swarm+minutes*honest || queued > swarm+honest {
 				t.Errorf("%d entries in the audit log, %d addresses remembered", len(audit), queued)
 			}
 			t.Logf("shown first %v, for %v looks; %d entries in the audit log", first["h0"], shown["h0"], len(audit))
