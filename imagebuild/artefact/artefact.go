@@ -84,7 +84,7 @@ func Build(ctx context.Context, j Job) (m Manifest, err error) {
 		return err
 	}})
 	if err := plan.Run(ctx, steps, j.Progress); err != nil {
-		return m, err
+		return m, b.work.Full(err)
 	}
 	return m, nil
 }

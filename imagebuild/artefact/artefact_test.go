@@ -86,6 +86,33 @@ func TestSameInputSameBytes(t *testing.T) {
 	}
 }
 
+// What is asked for beforehand is what lies there at the worst moment: less, and
+// a build fails when it is almost done; more, and one that would do is refused.
+func TestPeak(t *testing.T) {
+	const mb = 1 << 20
+	for _, c := range []struct {
+		name    string
+		formats []recipe.Format
+		packed  int64 // of 800 MB
+		want    int64 // MB
+	}{
+		{"container", []recipe.Format{recipe.Unified}, 0, 400 + 192},
+		{"container-twice", []recipe.Format{recipe.LXC, recipe.Unified}, 0, 800 + 192},
+		{"disk", []recipe.Format{recipe.QCOW2}, 0, 2000 + 192},
+		{"disk-twice", []recipe.Format{recipe.QCOW2, recipe.Raw}, 0, 2000 + 192},
+		{"machine", []recipe.Format{recipe.OVA}, 0, 2000 + 192},
+		{"machine-of-packed-layers", []recipe.Format{recipe.OVA}, 600, 1000 + 1400 + 192},
+		{"card", []recipe.Format{recipe.SDCard}, 0, 2000 + 192},
+		{"all", []recipe.Format{recipe.OVA, recipe.QCOW2, recipe.Raw, recipe.SDCard}, 0, 1000 + 800 + 2000 + 192},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := peak(c.formats, 800*mb, c.packed*mb) / mb; got != c.want {
+				t.Errorf("got %d MB, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 func TestCheckNamesWhatWasChanged(t *testing.T) {
 	dir := t.TempDir()
 	key, err := OpenKey(filepath.Join(dir, "key.pem"))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,19 +63,38 @@ func (b *build) makeRoot(context.Context, plan.Progress) (err error) {
 
 // need is how many bytes the steps from here on take on disk, at most.
 func (b *build) need() int64 {
-	bytes := b.root.Bytes() + 64<<20
-	need := int64(0)
-	for _, f := range b.Image.Formats {
-		switch f {
-		case recipe.OVA: // the disk within it is made beside it
-			need += 3*bytes + bytes/2
-		case recipe.Raw, recipe.QCOW2:
-			need += 2*bytes + bytes/2
-		default:
-			need += bytes / 2
+	packed := int64(0)
+	for _, p := range b.packed {
+		packed += p.Bytes
+	}
+	return peak(b.Image.Formats, b.root.Bytes(), packed)
+}
+
+// aside is what tables and the boot partition take beside files.
+const aside = 192 << 20
+
+// peak is how many bytes lie on disk at the same time while formats are made of
+// a root file system with these bytes of files, in the order of the steps. What
+// is packed already gets no smaller, all else to less than half.
+func peak(formats []recipe.Format, bytes, packed int64) int64 {
+	whole, small := bytes/4*5, (bytes-packed)/2+packed // files end in blocks that are not full
+	kept, most := int64(0), int64(0)
+	has := func(f recipe.Format) bool { return slices.Contains(formats, f) }
+	if has(recipe.OVA) || has(recipe.QCOW2) || has(recipe.Raw) {
+		most, kept = 2*whole, whole // a file system, copied into a disk that stays
+	}
+	for _, f := range formats {
+		if f != recipe.Raw {
+			kept += small
 		}
 	}
-	return need
+	if has(recipe.OVA) { // its disk lies beside it until it is whole
+		most = max(most, whole+2*small)
+	}
+	if has(recipe.SDCard) {
+		most = max(most, kept-small+2*whole)
+	}
+	return max(most, kept) + aside
 }
 
 func (b *build) suite() string { return b.layers[0].Suite }

@@ -3,9 +3,11 @@ package plan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"nutshell/roles/api"
@@ -68,5 +70,16 @@ func TestWork(t *testing.T) {
 	}
 	if err := enough("/x", 5<<20, 4<<20); api.CodeOf(err) != api.CodeNoSpace || !strings.Contains(err.Error(), "needs 5 MB of free disk, /x has 4 MB") {
 		t.Errorf("got %v, want no_space with both figures", err)
+	}
+	for _, err := range []error{&os.PathError{Op: "write", Path: "disk", Err: syscall.ENOSPC}, fmt.Errorf("tar: %w", syscall.EDQUOT), errors.New("mke2fs: exit status 1: No space left on device while writing")} {
+		if got := w.Full(err); api.CodeOf(got) != api.CodeNoSpace || strings.Count(got.Error(), "no space left") != 1 || !strings.Contains(got.Error(), out) {
+			t.Errorf("%v: got %v", err, got)
+		}
+	}
+	refused := enough("/x", 5, 4)
+	for _, err := range []error{nil, errors.New("no more ink"), refused} {
+		if got := w.Full(err); got != err { //nolint:errorlint // the same one
+			t.Errorf("%v: got %v", err, got)
+		}
 	}
 }

@@ -103,6 +103,17 @@ func enough(dir string, need, free int64) error {
 		Hint: "free some space, or write to another disk with --out"}
 }
 
+// Full turns the error of a disk that was full, this process's or that of a
+// program it ran, into one that says what to do. Others are returned as they are.
+func (w *Work) Full(err error) error {
+	if err == nil || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) && !strings.Contains(err.Error(), unix.ENOSPC.Error()) &&
+		!strings.Contains(err.Error(), "No space left on device") || api.CodeOf(err) == api.CodeNoSpace {
+		return err
+	}
+	return &api.Error{Code: api.CodeNoSpace, Op: "build image", Message: "the disk of " + w.out + " became full on the way, and what was begun is removed",
+		Hint: "free some space, or write to another disk with --out", Err: unix.ENOSPC}
+}
+
 // Publish moves finished files to where results are, in the order given. The
 // last is the one that makes the others believed, so an old one goes first.
 func (w *Work) Publish(names ...string) error {
