@@ -12,6 +12,7 @@ import (
 	"regexp"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"nutshell/roles/api"
 )
@@ -99,7 +100,7 @@ func (s *Store) take(ctx context.Context, digest string, r io.Reader) (dir strin
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow))
 	if err != nil {
 		return "", err
 	}
@@ -108,11 +109,11 @@ func (s *Store) take(ctx context.Context, digest string, r io.Reader) (dir strin
 	if err := os.Mkdir(fresh, 0o755); err != nil {
 		return "", err
 	}
-	if err := unpackLayer(ctx, fresh, z); err != nil {
-		return "", fmt.Errorf("take layer %s: %w", digest[:12], err)
+	if err := unpackLayer(ctx, fresh, z, func() error { return s.admit(fresh, digest) }); err != nil {
+		return "", s.notTaken(digest, err)
 	}
-	if err := checkLayer(fresh, digest, s.arch); err != nil {
-		return "", err
+	if info, err := os.Stat(filepath.Join(fresh, layerRoot)); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("layer %s has no file system", digest[:12])
 	}
 	if err := syncFS(s.dir); err != nil {
 		return "", err
@@ -127,29 +128,42 @@ func (s *Store) take(ctx context.Context, digest string, r io.Reader) (dir strin
 	return s.rootDir(digest), syncFS(s.dir)
 }
 
-// checkLayer refuses a layer that is another one, or for another machine.
-func checkLayer(dir, digest, arch string) error {
+// admit refuses a layer by its description: another one, one for another
+// machine, one that there is no room for.
+func (s *Store) admit(dir, digest string) error {
 	b, err := os.ReadFile(filepath.Join(dir, layerMeta))
 	if err != nil {
-		return fmt.Errorf("layer %s: %w", digest[:12], err)
+		return err
 	}
 	var l Layer
 	if err := json.Unmarshal(b, &l); err != nil {
-		return fmt.Errorf("layer %s: %w", digest[:12], err)
+		return err
 	}
 	if l.Digest != digest {
-		return fmt.Errorf("layer %s was asked for, and %.64s came", digest[:12], l.Digest)
+		return fmt.Errorf("%.64s came in its place", l.Digest)
 	}
 	if l.Below != "" && !digestName.MatchString(l.Below) {
-		return fmt.Errorf("layer %s lies on %.80q, which is no layer", digest[:12], l.Below)
+		return fmt.Errorf("it lies on %.80q, which is no layer", l.Below)
 	}
-	if l.Arch != arch {
-		return &api.Error{Code: api.CodeInvalid, Object: "layer " + l.Name, Message: fmt.Sprintf("it is for %s, and this machine is %s", l.Arch, arch),
+	if l.Arch != s.arch {
+		return &api.Error{Code: api.CodeInvalid, Object: "layer " + l.Name, Message: fmt.Sprintf("it is for %s, and this machine is %s", l.Arch, s.arch),
 			Hint: "the director must have layers for the architecture of its nodes"}
 	}
-	info, err := os.Stat(filepath.Join(dir, layerRoot))
-	if err != nil || !info.IsDir() {
-		return fmt.Errorf("layer %s has no file system", digest[:12])
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("ask for free space: %w", err)
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); l.Bytes > free { //nolint:gosec,unconvert // disks are smaller; of 32 bits on small machines
+		return fmt.Errorf("%s needs %d MB of disk, of which %d MB are free: %w", l.Name, l.Bytes>>20, free>>20, unix.ENOSPC)
 	}
 	return nil
+}
+
+// notTaken says of which layer an error is, and of a full disk what to do. It
+// wraps what the kernel said.
+func (s *Store) notTaken(digest string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return &api.Error{Code: api.CodeNoSpace, Op: "take layer", Object: digest[:12], Err: err, Hint: "free some space on the disk of " + s.dir + ", or keep images on another one"}
+	}
+	return fmt.Errorf("take layer %s: %w", digest[:12], err)
 }

@@ -3,6 +3,7 @@ package imagebuild
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +19,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"nutshell/roles/api"
 )
 
 // TestLayersTravel takes a layer from one store to another.
@@ -135,6 +139,9 @@ func TestHostileLayersStayOutside(t *testing.T) {
 		{"the-memory", []tar.Header{meta(good), root, {Typeflag: tar.TypeChar, Name: "rootfs/mem", Devmajor: 1, Devminor: 1, Mode: 0o666}}, 0, false},
 		{"twice", []tar.Header{meta(good), meta(good), root}, 0, false},
 		{"lies-on-no-layer", []tar.Header{meta(below), root}, 0, false},
+		{"described-last", []tar.Header{root, meta(good)}, 0, false},
+		{"not-described", []tar.Header{root}, 0, false},
+		{"nothing", nil, 0, false},
 		{"endless", []tar.Header{meta(good), root}, 64 << 20, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -178,5 +185,91 @@ func TestHostileLayersStayOutside(t *testing.T) {
 				t.Errorf("outside there is %v, %v", now, err)
 			}
 		})
+	}
+}
+
+// TestFullDisk: a layer that does not fit is refused before it is unpacked,
+// and where the disk becomes full on the way, nothing of it is left.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a small disk is for root")
+	}
+	disk := t.TempDir()
+	if err := unix.Mount("nutshell-test", disk, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	digest := strings.Repeat("ab", 32)
+	for _, c := range []struct {
+		name     string
+		said     int64 // bytes that it says of itself
+		received bool  // it is read to where the disk is full
+	}{
+		{"says-so", 20 << 20, false},
+		{"says-less", 1 << 20, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := Open(filepath.Join(disk, c.name), slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			from, err := Open(filepath.Join(t.TempDir(), "images"), slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			noise := make([]byte, 20<<20) // does not get smaller, so what was read tells what was unpacked
+			if _, err := rand.Read(noise); err != nil {
+				t.Fatal(err)
+			}
+			meta, err := json.Marshal(Layer{Digest: digest, Name: "large", Arch: debianArch(), Bytes: c.said})
+			if err = errors.Join(err, os.MkdirAll(from.rootDir(digest), 0o755), os.WriteFile(from.path("layers", digest, layerMeta), meta, 0o644),
+				os.WriteFile(filepath.Join(from.rootDir(digest), "file"), noise, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			if err := from.Export(t.Context(), digest, &b); err != nil {
+				t.Fatal(err)
+			}
+			whole := b.Len()
+			_, err = s.Import(t.Context(), digest, &b)
+			if api.CodeOf(err) != api.CodeNoSpace || !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("got %v, want no_space", err)
+			}
+			if read := whole - b.Len(); (read > 4<<20) != c.received {
+				t.Errorf("%d of %d bytes were read, then: %v", read, whole, err)
+			}
+			for _, dir := range []string{"build", "layers"} {
+				if left, err := os.ReadDir(s.path(dir)); err != nil || len(left) != 0 {
+					t.Errorf("left in %s: %v, %v", dir, left, err)
+				}
+			}
+		})
+	}
+}
+
+// TestWindowBomb: a few bytes may not ask for a machine's memory.
+func TestWindowBomb(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "images"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A frame of zstd that wants a window of 2 GiB (RFC 8878, 3.1.1.1.2) and repeats one byte.
+	bomb := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x03, 0x00, 0x10, 'x'}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err = s.Import(t.Context(), strings.Repeat("ab", 32), bytes.NewReader(bomb)); !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		t.Errorf("got %v, want %v", err, zstd.ErrWindowSizeExceeded)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 2*mostWindow {
+		t.Errorf("it took %d MB of memory", took>>20)
+	}
+	// What stores pack is far below that.
+	if 4*packWindow > mostWindow {
+		t.Errorf("layers are packed with windows of %d MB, and read with %d MB at most", packWindow>>20, mostWindow>>20)
 	}
 }

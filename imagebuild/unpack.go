@@ -20,10 +20,12 @@ const (
 	mostEntries = 2_000_000
 	mostMeta    = 16 << 20 // bytes of layer.json, which is read into memory
 	mostBehind  = 1 << 20  // bytes behind the end of the tar
+	mostWindow  = 32 << 20 // bytes that unpacking keeps in memory: four times what Pack takes
 )
 
-// unpackLayer writes what Export has packed below dir, and nothing outside.
-func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
+// unpackLayer writes what Export has packed below dir, and nothing outside. The
+// description comes first; admit is asked when it is there.
+func unpackLayer(ctx context.Context, dir string, r io.Reader, admit func() error) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -31,6 +33,7 @@ func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
 	defer root.Close()
 	in := tar.NewReader(r)
 	var bytes int64
+	described := false
 	for entries := 0; ; entries++ {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -53,6 +56,9 @@ func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
 		if name == "." {
 			continue
 		}
+		if name != layerMeta && !described {
+			return fmt.Errorf("it begins with /%.80s, not with /%s", name, layerMeta)
+		}
 		if name != layerMeta && name != layerRoot && !strings.HasPrefix(name, layerRoot+"/") {
 			return fmt.Errorf("it has /%.80s, which is no part of a layer", name)
 		}
@@ -62,6 +68,12 @@ func unpackLayer(ctx context.Context, dir string, r io.Reader) error {
 		}
 		if err := unpackEntry(root, name, h, in); err != nil {
 			return fmt.Errorf("/%s: %w", name, err)
+		}
+		if name == layerMeta {
+			if err := admit(); err != nil {
+				return err
+			}
+			described = true
 		}
 	}
 }
