@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,22 +163,38 @@ func programFor(given, arch string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hint := "give one with --binary; make build-arm64 makes it for arm64"
+	hint := "give one with --binary; make build makes it, make build-arm64 that for arm64"
+	file := given
 	if given == "" {
-		if arch != runtime.GOARCH {
-			given = "this program"
-			return fail("it is for "+runtime.GOARCH+", the image is for "+arch, hint, nil)
+		given = "this program"
+		if file, err = os.Executable(); err != nil {
+			return "", err
 		}
-		return os.Executable()
 	}
-	f, err := elf.Open(given)
+	f, err := elf.Open(file)
 	if err != nil {
 		return fail("this is no program", hint, err)
 	}
-	if f.Machine != machine {
-		return fail("it is for "+f.Machine.String()+", the image is for "+arch, hint, f.Close())
+	is, static := f.Machine, isStatic(f)
+	if err := f.Close(); err != nil {
+		return fail("this is no program", hint, err)
 	}
-	return given, f.Close()
+	switch {
+	case is != machine:
+		return fail("it is for "+is.String()+", the image is for "+arch, hint, nil)
+	case !static:
+		return fail(needsLibraries, hint, nil)
+	}
+	return file, nil
+}
+
+// needsLibraries is said of a binary that a plain go build has made: where it
+// is copied to there may be older libraries, or none, and it would not start.
+const needsLibraries = "it is not statically linked: it needs libraries of the machine that it was built on"
+
+// isStatic reports whether a program needs nothing beside the kernel.
+func isStatic(f *elf.File) bool {
+	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // buildTime is SOURCE_DATE_EPOCH, by which builders agree on a time, or zero.

@@ -54,8 +54,12 @@ func (p *Program) debOptions(binary string) (deb.Options, error) {
 		return wrong("this is not a program for Linux", err)
 	}
 	arch := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[f.Machine]
+	static := isStatic(f)
 	if err := f.Close(); err != nil || arch == "" {
 		return wrong("Debian packages are made for amd64 and arm64, this is for "+f.Machine.String(), err)
+	}
+	if !static {
+		return wrong(needsLibraries, nil)
 	}
 	facts := build.Read(info)
 	o := deb.Options{Binary: binary, Version: facts.Version, Arch: arch, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
