@@ -71,10 +71,11 @@ appliance-test: ## start the OVA by BIOS and EFI in qemu and host a PHP site on 
 	test -z "$(CARD)" || NUTSHELL_CARD=$(abspath $(CARD)) $(GO) test -count=1 -v -timeout 180m -run 'TestCard' .
 
 .PHONY: cloud-test
-cloud-test: ## start the cloud image in qemu with each form of context and let it join a director; CLOUD=file
+cloud-test: ## start the cloud image in qemu with each form of context and let it join a director, and the lxc image up to a PHP page (root); CLOUD=file CONTAINER=…-rootfs.tar.zst
 	@.ci/deps machines
-	@test -f "$(CLOUD)" || { echo "no CLOUD=file: nutshell image build cloud --out dist/" >&2; exit 1; }
-	NUTSHELL_CLOUD_IMAGE=$(abspath $(CLOUD)) $(GO) test -count=1 -v -timeout 150m -run 'TestCloudImage$$' .
+	@test -f "$(CLOUD)" -o -f "$(CONTAINER)" || { echo "no CLOUD=file or CONTAINER=file: nutshell image build cloud (or lxc --kinds php) --out dist/" >&2; exit 1; }
+	test -z "$(CLOUD)" || NUTSHELL_CLOUD_IMAGE=$(abspath $(CLOUD)) $(GO) test -count=1 -v -timeout 150m -run 'TestCloudImage$$' .
+	test -z "$(CONTAINER)" || NUTSHELL_CONTAINER_IMAGE=$(abspath $(CONTAINER)) $(GO) test -count=1 -v -timeout 60m -run 'TestContainerImage$$' .
 
 .PHONY: screenshots
 screenshots: ui ## the pictures of the manual and the README, into docs/screenshots

@@ -226,38 +226,9 @@ func (m *vm) is(t *testing.T, key string) {
 	}
 }
 
-// director runs one with this cloud in this process, and returns its command line.
-func (c *vmCloud) director(t *testing.T) func(t *testing.T, args ...string) {
-	data := filepath.Join(c.dir, "data")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listen := l.Addr().String()
-	_ = l.Close()
-	config := filepath.Join(c.dir, "config.yaml")
-	if err := os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: vm\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	program := func(out *bytes.Buffer) *roles.Program {
-		p := &roles.Program{Stdout: out, Stderr: out, Stdin: strings.NewReader("")}
-		p.Clouds.Register("vm", func(cloud.Config) (cloud.Driver, error) { return c, nil })
-		p.Services.Register(php.Kind())
-		return p
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan string, 1)
-	go func() {
-		var out bytes.Buffer
-		code := program(&out).Main(ctx, []string{"nutshell", "up", "--config", config, "--data-dir", data, "--listen", listen, "--git-listen", "none", "--name", "10.0.2.2,169.254.0.2"})
-		ended <- fmt.Sprintf("%d: %s", code, &out)
-	}()
+// director runs one with this cloud, which ends with the test.
+func (c *vmCloud) director(t *testing.T) func(t *testing.T, args ...string) string {
 	t.Cleanup(func() {
-		stop()
-		said := <-ended
-		if t.Failed() {
-			t.Log(said)
-		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, m := range c.machines {
@@ -268,9 +239,46 @@ func (c *vmCloud) director(t *testing.T) func(t *testing.T, args ...string) {
 			s.Close()
 		}
 	})
+	return directorOf(t, c, c.dir, "127.0.0.1", "10.0.2.2,169.254.0.2")
+}
+
+// directorOf runs a director with a cloud in this process, on an address of this
+// machine, and returns its command line, which returns what it prints.
+func directorOf(t *testing.T, driver cloud.Driver, dir, host, names string) func(t *testing.T, args ...string) string {
+	data := filepath.Join(dir, "data")
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := l.Addr().String()
+	_ = l.Close()
+	config := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(config, []byte("clouds:\n  - name: default\n    driver: vm\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := func(out *bytes.Buffer) *roles.Program {
+		p := &roles.Program{Stdout: out, Stderr: out, Stdin: strings.NewReader("")}
+		p.Clouds.Register("vm", func(cloud.Config) (cloud.Driver, error) { return driver, nil })
+		p.Services.Register(php.Kind())
+		return p
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan string, 1)
+	go func() {
+		var out bytes.Buffer
+		code := program(&out).Main(ctx, []string{"nutshell", "up", "--config", config, "--data-dir", data, "--listen", listen, "--git-listen", "none", "--name", names})
+		ended <- fmt.Sprintf("%d: %s", code, &out)
+	}()
+	t.Cleanup(func() {
+		stop()
+		said := <-ended
+		if t.Failed() {
+			t.Log(said)
+		}
+	})
 	t.Setenv("NUTSHELL_DATA_DIR", data)
-	t.Setenv("HOME", c.dir)
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	t.Setenv("HOME", dir)
+	for end := time.Now().Add(10 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(data, "client.yaml")); err == nil {
 			break
 		}
@@ -278,7 +286,7 @@ func (c *vmCloud) director(t *testing.T) func(t *testing.T, args ...string) {
 			t.Fatal("the director does not come up")
 		}
 	}
-	return func(t *testing.T, args ...string) {
+	return func(t *testing.T, args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
 		ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
@@ -286,5 +294,6 @@ func (c *vmCloud) director(t *testing.T) func(t *testing.T, args ...string) {
 		if code := program(&out).Main(ctx, append([]string{"nutshell"}, args...)); code != 0 {
 			t.Fatalf("nutshell %s: %s", strings.Join(args, " "), &out)
 		}
+		return out.String()
 	}
 }

@@ -84,8 +84,8 @@ func parseTargets(out string) []mirror {
 // hostOptions are the apt settings without which packages may not be
 // reachable from here.
 func hostOptions(ctx context.Context) []string {
-	// A mirror that stops half-way is given up after half a minute, twice.
-	options := []string{`Acquire::http::Timeout "30";`, `Acquire::https::Timeout "30";`, `Acquire::Retries "1";`}
+	// One that stops in the middle of a package is asked for it sixteen times before apt gives it up.
+	options := []string{`Acquire::http::Timeout "15";`, `Acquire::https::Timeout "15";`, `Acquire::Retries "1";`}
 	out, err := exec.CommandContext(ctx, "apt-config", "dump").Output()
 	if err != nil {
 		return options // no apt settings, so nothing to pass on
