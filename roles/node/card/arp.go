@@ -31,13 +31,14 @@ var (
 // device is the network interface of a Pi with the kernel's plain names.
 const device = "eth0"
 
-// Times of asking for an address, shorter than RFC 5227 has them: the networks
-// of clusters are small, and people wait.
+// Times of asking for an address. One of the range that somebody has is asked
+// for shortly, because people wait and there are others. For one that was set
+// there is time as RFC 5227 has it: switches learn slowly after the link is up.
 const (
-	probes     = 3
-	probeEvery = 200 * time.Millisecond
-	probeTime  = 700 * time.Millisecond
-	linkTime   = 30 * time.Second
+	probes   = 3
+	briefly  = 700 * time.Millisecond
+	patient  = 5 * time.Second
+	linkTime = 30 * time.Second
 )
 
 // candidates lists the range in an order that differs from machine to machine,
@@ -72,8 +73,8 @@ func order(mac net.HardwareAddr, kept netip.Addr) []netip.Addr {
 }
 
 // probe returns the first address that nobody on the cable has, none if all
-// are taken.
-func probe(ctx context.Context, list []netip.Addr) (netip.Addr, error) {
+// are taken. It asks for each during the time each.
+func probe(ctx context.Context, list []netip.Addr, each time.Duration) (netip.Addr, error) {
 	i, err := net.InterfaceByName(device)
 	if err != nil {
 		return netip.Addr{}, err
@@ -91,7 +92,7 @@ func probe(ctx context.Context, list []netip.Addr) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	for _, a := range list {
-		taken, err := taken(ctx, fd, i.HardwareAddr, a)
+		taken, err := taken(ctx, fd, i.HardwareAddr, a, each)
 		if err != nil || !taken {
 			return a, err
 		}
@@ -100,14 +101,14 @@ func probe(ctx context.Context, list []netip.Addr) (netip.Addr, error) {
 }
 
 // taken asks for one address.
-func taken(ctx context.Context, fd int, mac net.HardwareAddr, a netip.Addr) (bool, error) {
+func taken(ctx context.Context, fd int, mac net.HardwareAddr, a netip.Addr, during time.Duration) (bool, error) {
 	began, sent := time.Now(), 0
 	buf := make([]byte, 1600)
-	for time.Since(began) < probeTime {
+	for time.Since(began) < during {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		if sent < probes && time.Since(began) >= time.Duration(sent)*probeEvery {
+		if sent < probes && time.Since(began) >= time.Duration(sent)*during/(probes+1) {
 			if _, err := unix.Write(fd, question(mac, a)); err != nil {
 				return false, fmt.Errorf("ask who has %s: %w", a, err)
 			}

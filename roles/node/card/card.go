@@ -113,7 +113,7 @@ func alone(ctx context.Context, a netip.Addr) bool {
 	if linkUp(ctx) != nil {
 		return true
 	}
-	free, err := probe(ctx, []netip.Addr{a})
+	free, err := probe(ctx, []netip.Addr{a}, patient)
 	return err != nil || free.IsValid()
 }
 
@@ -129,7 +129,7 @@ func (c Config) take(ctx context.Context) (netip.Prefix, error) {
 	took := list[0] // on a network that cannot be asked: what it was, or would be
 	if err == nil {
 		var free netip.Addr
-		switch free, err = probe(ctx, list); {
+		switch free, err = probe(ctx, list, briefly); {
 		case err == nil && !free.IsValid():
 			return netip.Prefix{}, errors.New("all of 172.16.0.11 to .31 are taken; set an address in " + settingsFile)
 		case err == nil:
