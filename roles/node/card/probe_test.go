@@ -1,13 +1,13 @@
 package card
 
 import (
-	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,11 +20,10 @@ func TestFixedAddressOfAnother(t *testing.T) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Skipf("no network name spaces here: %v", err)
 	}
-	ours := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: device}, PeerName: "other"}
-	other := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "other"}}
-	address, err := netlink.ParseAddr("172.16.0.25/24")
-	if err := errors.Join(err, netlink.LinkAdd(ours), netlink.LinkSetUp(ours), netlink.LinkSetUp(other), netlink.AddrAdd(other, address)); err != nil {
-		t.Fatal(err)
+	for _, line := range []string{"link add " + device + " type veth peer name other", "link set other up", "link set " + device + " up", "address add 172.16.0.25/24 dev other"} {
+		if out, err := exec.CommandContext(t.Context(), "ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", line, err, out)
+		}
 	}
 	for name, taken := range map[string]bool{"172.16.0.25": true, "172.16.0.26": false} {
 		free, err := probe(t.Context(), []netip.Addr{netip.MustParseAddr(name)}, patient)
