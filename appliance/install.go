@@ -46,14 +46,15 @@ const (
 	guest    = "/usr/lib/systemd/system/nutshell-guest.service"
 	undo     = "/usr/lib/systemd/system/nutshell-network-boot.service"
 	whole    = "/usr/lib/systemd/system/nutshell-upgrade-boot.service"
+	unended  = "/usr/lib/systemd/system/nutshell-upgrade.path"
 	settle   = "/usr/lib/systemd/system/nutshell-kernel.service"
 )
 
 const multiUser = "/usr/lib/systemd/system/multi-user.target"
 
 var profiles = map[Profile]profile{
-	Director: {sets: []string{"modules", "machine", "units", "guest", "console", "director"}, wants: []string{networkd, ssh, first, resolv, guest, undo, whole, settle, up}, target: multiUser},
-	Backend:  {sets: []string{"modules", "machine", "units", "guest", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, guest, undo, whole, settle, nftables, up}, target: multiUser},
+	Director: {sets: []string{"modules", "machine", "units", "guest", "console", "director"}, wants: []string{networkd, ssh, first, resolv, guest, undo, whole, unended, settle, up}, target: multiUser},
+	Backend:  {sets: []string{"modules", "machine", "units", "guest", "console", "backend"}, wants: []string{networkd, ssh, first, resolv, guest, undo, whole, unended, settle, nftables, up}, target: multiUser},
 	Node: {sets: []string{"modules", "machine", "units", "node"}, wants: []string{networkd, ssh, first, resolv, card, node}, target: multiUser,
 		keeps: []string{"systemd-sysusers.service"}},
 	Instance: {sets: []string{"modules", "machine", "units", "guest", "instance"}, wants: []string{networkd, ssh, first, resolv, guest, join}, target: multiUser},

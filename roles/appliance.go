@@ -39,13 +39,20 @@ func (p *Program) applianceCommand() *cli.Command {
 	}}
 	upgrade := &cli.Command{Name: "upgrade", Usage: "put another Nutshell in place of the running one; goes back by itself if that does not answer", ArgsUsage: "FILE",
 		Description: "Checks that FILE is a Nutshell for this machine and that it starts, saves the database, changes the binary,\nstarts it, and waits until it answers. If it does not, or when the machine loses its power meanwhile, the old\nbinary and the old database come back.\n\nExample: nutshell appliance upgrade /tmp/nutshell",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "undo", Hidden: true, Usage: "go back from one that was broken off, before anything runs; a unit does it"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "undo", Hidden: true, Usage: "go back from one that was broken off, before anything runs; a unit does it"},
+			&cli.BoolFlag{Name: "settle", Hidden: true, Usage: "wait for one that goes on, and end it if its process was killed; a unit does it"}},
 		Action: func(x *cli.Context) error {
 			if x.Bool("undo") {
 				if err := needRoot("undo an upgrade"); err != nil {
 					return err
 				}
 				return p.machine().UndoUpgrade()
+			}
+			if x.Bool("settle") {
+				if err := needRoot("end an upgrade"); err != nil {
+					return err
+				}
+				return p.machine().SettleUpgrade(x.Context)
 			}
 			if x.NArg() != 1 {
 				return &api.Error{Code: api.CodeInvalid, Op: "upgrade", Message: "one file is needed", Hint: "nutshell appliance upgrade FILE"}

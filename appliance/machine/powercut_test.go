@@ -1,12 +1,14 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -197,5 +199,97 @@ func TestUpgradeThatCannotBeWritten(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUpgradeWhoseProcessIsKilled: the unit that waits for its end finds the
+// lock free, and ends it.
+func TestUpgradeWhoseProcessIsKilled(t *testing.T) {
+	for name, tt := range map[string]struct {
+		at      string // killed behind this step; "": before the first
+		answers bool
+		binary  string
+		data    string
+		code    api.Code
+	}{
+		"before-anything":             {"", true, "old binary", "old data", ""},
+		"saved":                       {"save the database", true, "old binary", "old data", ""},
+		"marked":                      {"mark the upgrade", true, "old binary", "old data", ""},
+		"changed-and-answers":         {"write the change", true, "new binary", "new data", ""},
+		"changed-and-does-not-answer": {"write the change", false, "old binary", "old data", api.CodeUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			for name, text := range map[string]string{binaryPath: "old binary", newBinary: "new binary", databasePath: "old data"} {
+				if err := b.write(name, []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.MkdirAll(b.path(savedPath), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			killed := errors.New("killed")
+			b.done = func(step string) error {
+				if step == tt.at {
+					return killed
+				}
+				return nil
+			}
+			if tt.at != "" {
+				if err := b.swap(); !errors.Is(err, killed) {
+					t.Fatal(err)
+				}
+			}
+			b.done = nil
+			if b.file(t, binaryPath) == "new binary" {
+				if err := b.write(databasePath, []byte("new data"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !tt.answers {
+				run := b.Run
+				b.Run = func(ctx context.Context, name string, args ...string) error {
+					if err := run(ctx, name, args...); err != nil || !slices.Contains(args, "start") || b.file(t, binaryPath) == "old binary" {
+						return err
+					}
+					return errors.New("it did not start")
+				}
+			}
+			if err := b.SettleUpgrade(t.Context()); api.CodeOf(err) != tt.code {
+				t.Errorf("got %v", err)
+			}
+			if b.file(t, binaryPath) != tt.binary || b.file(t, databasePath) != tt.data {
+				t.Errorf("it has %q with %q", b.file(t, binaryPath), b.file(t, databasePath))
+			}
+			if b.ran[len(b.ran)-1] != "systemctl start "+service {
+				t.Errorf("the director does not run: %q", b.ran)
+			}
+			for _, left := range []string{newBinary, savedPath} {
+				if _, err := os.Stat(b.path(left)); err == nil {
+					t.Errorf("%s was left", left)
+				}
+			}
+		})
+	}
+}
+
+// TestTwoUpgradesAtOnce: the second is refused, and who settles waits for the
+// end of the first.
+func TestTwoUpgradesAtOnce(t *testing.T) {
+	b := newBed(t)
+	lock, err := b.lockUpgrade(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Upgrade(t.Context(), "/bin/sh"); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "goes on") {
+		t.Errorf("got %v", err)
+	}
+	settled := make(chan error, 1)
+	go func() { settled <- b.SettleUpgrade(t.Context()) }()
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-settled; err != nil || len(b.ran) > 0 {
+		t.Errorf("got %v, ran %q", err, b.ran)
 	}
 }

@@ -1,19 +1,14 @@
 package machine
 
 import (
-	"bytes"
 	"context"
-	"debug/buildinfo"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
+	"syscall"
 	"time"
 
 	"nutshell/roles/api"
@@ -25,14 +20,14 @@ const (
 	newBinary    = "/usr/bin/.nutshell.new"
 	oldBinary    = "/usr/bin/.nutshell.old"
 	databasePath = "/var/lib/nutshell/nutshell.db"
-	savedPath    = "/var/lib/nutshell/appliance/before-upgrade"
-	pendingPath  = savedPath + "/pending" // from the change until the new one answers; a unit looks for it by its name
+	savedPath    = "/var/lib/nutshell/appliance/before-upgrade" // while an upgrade goes on; a unit looks for it by its name
+	pendingPath  = savedPath + "/pending"                       // from the change until the new one answers; a unit looks for it by its name
+	lockPath     = "/var/lib/nutshell/appliance/upgrade.lock"
 	service      = "nutshell.service"
 )
 
 // Times of an upgrade.
 const (
-	versionTime = 30 * time.Second
 	healthTime  = 3 * time.Minute // the new director answers within this, or the old one comes back
 	healthEvery = 500 * time.Millisecond
 )
@@ -40,70 +35,25 @@ const (
 // database are the files that make up the database while nobody has it open.
 var database = []string{"", "-wal", "-shm"}
 
-// CheckBinary says whether a file is a Nutshell that runs on this machine, and
-// which version.
-func CheckBinary(ctx context.Context, file string) (version string, err error) {
-	wrong := func(err error, hint, format string, args ...any) (string, error) {
-		return "", &api.Error{Code: api.CodeInvalid, Op: "use", Object: file, Message: fmt.Sprintf(format, args...), Err: err, Hint: hint}
-	}
-	const build = "make one by `make build`, or take it from a release"
-	f, err := elf.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return wrong(err, "name a file on this machine", "there is no such file")
-	}
-	if err != nil && beginsAsProgram(file) {
-		return wrong(nil, "copy it again, and compare the sums of both", "it was cut off on its way")
-	}
-	if err != nil {
-		return wrong(nil, build, "this is not a Linux program")
-	}
-	machine := f.Machine
-	static := f.Section(".interp") == nil
-	_ = f.Close()
-	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM}[runtime.GOARCH]
-	if machine != want {
-		return wrong(nil, "this machine needs one for "+runtime.GOARCH, "it is for another processor (%s)", strings.ToLower(strings.TrimPrefix(machine.String(), "EM_")))
-	}
-	info, err := buildinfo.ReadFile(file)
-	if err != nil || info.Main.Path != "nutshell" && info.Path != "nutshell" {
-		return wrong(err, build, "this program is not Nutshell")
-	}
-	if !static {
-		return wrong(nil, build, "it is not statically linked, and would not start here")
-	}
-	ctx, cancel := context.WithTimeout(ctx, versionTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, file, "--version")
-	cmd.Env = []string{"HOME=/nonexistent"}
-	out, err := cmd.Output()
-	if err != nil {
-		return wrong(err, build, "it does not start")
-	}
-	line, _, _ := strings.Cut(string(bytes.TrimSpace(out)), "\n")
-	return line, nil
-}
-
-// beginsAsProgram tells a damaged program from another file.
-func beginsAsProgram(file string) bool {
-	f, err := os.Open(file)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	b := make([]byte, len(elf.ELFMAG))
-	_, err = io.ReadFull(f, b)
-	return err == nil && string(b) == elf.ELFMAG
-}
-
 // Upgrade puts another Nutshell in place of the running one. The database is
 // saved before; when the new director does not answer in time, the old one
 // comes back with the database it had, and so it does when the machine starts
-// again before that. Containers go on meanwhile where they can.
-func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
-	if _, err := os.Stat(m.path(pendingPath)); err == nil {
-		// Its database must not be replaced by that of the one which did not prove itself.
-		return &api.Error{Code: api.CodeConflict, Op: "upgrade", Message: "the upgrade before was broken off, or goes on still", Hint: "start this machine again: that takes a broken one back"}
+// again before that. Containers go on meanwhile where they can. Where this
+// process is killed, SettleUpgrade ends what it began.
+func (m *Machine) Upgrade(ctx context.Context, file string) error {
+	lock, err := m.lockUpgrade(syscall.LOCK_NB)
+	if err != nil {
+		return err
 	}
+	defer lock.Close()
+	if m.pending() {
+		// Its database must not be replaced by that of the one which did not prove itself.
+		return &api.Error{Code: api.CodeConflict, Op: "upgrade", Message: "the upgrade before was broken off", Hint: "start this machine again: that takes it back"}
+	}
+	if err := os.MkdirAll(m.path(savedPath), 0o700); err != nil { // and from now on SettleUpgrade waits for our end
+		return err
+	}
+	defer m.tidy()
 	m.say("checking %s", file)
 	// A copy of our own is checked and used: what another replaces meanwhile is not it.
 	switch err := copyFile(file, m.path(newBinary), 0o755); {
@@ -112,7 +62,6 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	case err != nil:
 		return &api.Error{Code: api.CodeUnavailable, Op: "copy", Object: file, Err: err, Hint: "the disk needs room for one more binary (60 MB)"}
 	}
-	defer func() { _ = os.Remove(m.path(newBinary)) }()
 	version, err := CheckBinary(ctx, m.path(newBinary))
 	if err != nil {
 		var e *api.Error
@@ -128,17 +77,38 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 	if err := m.run(ctx, "systemctl", "stop", service); err != nil {
 		return err
 	}
-	back := context.WithoutCancel(ctx)
 	if err := m.swap(); err != nil {
-		if _, marked := os.Stat(m.path(pendingPath)); marked == nil {
+		if m.pending() {
 			err = errors.Join(err, m.UndoUpgrade())
-		} else {
-			m.forget() // the copies fill a disk that may be full already
 		}
-		return errors.Join(err, m.run(back, "systemctl", "start", service))
+		return errors.Join(err, m.run(context.WithoutCancel(ctx), "systemctl", "start", service))
 	}
 	m.say("starting %s", version)
-	err = m.run(ctx, "systemctl", "start", service)
+	return m.prove(ctx, "to "+version)
+}
+
+// SettleUpgrade waits until no upgrade goes on, and ends one whose process was
+// killed: what runs and answers stays, what does not goes back.
+func (m *Machine) SettleUpgrade(ctx context.Context) error {
+	lock, err := m.lockUpgrade(0)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if _, err := os.Stat(m.path(savedPath)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	defer m.tidy()
+	if m.pending() {
+		return m.prove(ctx, "that was broken off")
+	}
+	return m.run(ctx, "systemctl", "start", service)
+}
+
+// prove starts the new director. The mark that leads back goes when it answers;
+// otherwise what was before comes back.
+func (m *Machine) prove(ctx context.Context, which string) error {
+	err := m.run(ctx, "systemctl", "start", service)
 	if err == nil {
 		err = m.healthy(ctx, healthTime)
 	}
@@ -146,13 +116,49 @@ func (m *Machine) Upgrade(ctx context.Context, file string) (err error) {
 		err = m.forgetFile(pendingPath)
 	}
 	if err == nil {
-		m.forget()
 		m.say("done")
 		return nil
 	}
 	m.say("it does not answer, going back: %v", err)
-	return &api.Error{Code: api.CodeUnavailable, Op: "upgrade", Object: "to " + version, Message: "the new director did not answer, the old one is back with the database it had",
-		Err: errors.Join(err, m.back(back)), Hint: "journalctl -u nutshell, and " + filepath.Dir(databasePath) + "/log/director.log"}
+	return &api.Error{Code: api.CodeUnavailable, Op: "upgrade", Object: which, Message: "the new director did not answer, the old one is back with the database it had",
+		Err: errors.Join(err, m.back(context.WithoutCancel(ctx))), Hint: "journalctl -u nutshell, and " + filepath.Dir(databasePath) + "/log/director.log"}
+}
+
+// lockUpgrade is held while an upgrade goes on. The kernel gives it back when
+// the process ends in whatever way.
+func (m *Machine) lockUpgrade(flag int) (*os.File, error) {
+	name := m.path(lockPath)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|flag)
+	}
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, &api.Error{Code: api.CodeConflict, Op: "upgrade", Message: "an upgrade of this machine goes on already", Hint: "wait until it has ended: minutes at most"}
+	}
+	return nil, fmt.Errorf("lock %s: %w", name, err)
+}
+
+func (m *Machine) pending() bool {
+	_, err := os.Stat(m.path(pendingPath))
+	return err == nil
+}
+
+// tidy removes what an upgrade leaves, but not what leads back.
+func (m *Machine) tidy() {
+	_ = os.Remove(m.path(newBinary))
+	if !m.pending() {
+		m.forget()
+	}
 }
 
 // step is a part of a change that a power cut may end, before it or behind it.
@@ -240,7 +246,7 @@ func (m *Machine) back(ctx context.Context) error {
 // after an upgrade that failed, or that a power cut ended. It can be cut off
 // itself and done again.
 func (m *Machine) UndoUpgrade() error {
-	if _, err := os.Stat(m.path(pendingPath)); errors.Is(err, fs.ErrNotExist) {
+	if !m.pending() {
 		return &api.Error{Code: api.CodeNotFound, Op: "undo upgrade", Message: "none was broken off", Hint: "the binary before the last upgrade is " + oldBinary}
 	}
 	// The binary that is there may be the old one already. A rename to another name of the same file does nothing, and
@@ -311,29 +317,4 @@ func copyFile(from, to string, mode fs.FileMode) (err error) {
 		return errors.Join(err, os.Remove(to))
 	}
 	return nil
-}
-
-// same reports whether two files hold the same bytes.
-func same(a, b string) bool {
-	fa, errA := os.Open(a)
-	if errA != nil {
-		return false
-	}
-	defer fa.Close()
-	fb, errB := os.Open(b)
-	if errB != nil {
-		return false
-	}
-	defer fb.Close()
-	ba, bb := make([]byte, 1<<20), make([]byte, 1<<20)
-	for {
-		na, errA := io.ReadFull(fa, ba)
-		nb, errB := io.ReadFull(fb, bb)
-		switch {
-		case na != nb || !bytes.Equal(ba[:na], bb[:nb]):
-			return false
-		case errA != nil || errB != nil:
-			return errA != nil && errB != nil
-		}
-	}
 }

@@ -399,11 +399,11 @@ func TestQueue(t *testing.T) {
 	if later := now.Add(queueLife + 3*time.Second); !q.leave("c", later) || q.join("c", later) != 1 || q.leave("c", later) {
 		t.Error("c is at the end, and its second time is no news")
 	}
-	for i := range 2 * mostQueueing {
-		q.join(fmt.Sprint(i), now)
+	for i := range mostQueueing - len(q) {
+		q[fmt.Sprint(i)] = queueing{since: now, last: now}
 	}
-	if len(q) > mostQueueing {
-		t.Errorf("%d addresses are remembered", len(q))
+	if before := q.join("late", now); before != mostQueueing || len(q) != mostQueueing {
+		t.Errorf("%d are before one more, %d addresses are remembered", before, len(q))
 	}
 }
 
