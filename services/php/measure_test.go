@@ -99,8 +99,8 @@ func TestMeasured(t *testing.T) {
 		}
 		mean := grown("nutshell_http_seconds_sum", "part", part) / grown("nutshell_http_seconds_count", "part", part)
 		// Two pages at a time: together they cannot take longer than two who ask
-		// all the time, however slow this machine is.
-		if most := 2 * asked.Seconds() / (good + bad); mean < 0.019 || mean > most {
+		// all the time, however slow this machine is. Times are whole milliseconds.
+		if most := 2*asked.Seconds()/(good+bad) + 0.002; mean < 0.019 || mean > most {
 			t.Errorf("%s: a page took %v s, want a little more than 0.02 and at most %v", part, mean, most)
 		}
 	}
