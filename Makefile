@@ -64,7 +64,7 @@ e2e: build ## the UI in a real browser against a real director
 OVA ?= dist/nutshell-ova-amd64.ova
 CARD ?= $(wildcard dist/nutshell-sdcard-arm64.img.zst)
 .PHONY: appliance-test
-appliance-test: ## start the OVA by BIOS and EFI in qemu and host a PHP site on it, and a card (root): OVA=file (also a disk) CARD=file
+appliance-test: ## what the owner of an OVA does, in qemu: host a site, menu, addresses, upgrades, clocks; and a card (root): OVA=file (also a disk) CARD=file
 	@.ci/deps machines
 	@test -f $(OVA) -o -n "$(CARD)" || { echo "no $(OVA): nutshell image build ova --out dist/, or OVA=file, or CARD=file" >&2; exit 1; }
 	! test -f $(OVA) || NUTSHELL_APPLIANCE=$(abspath $(OVA)) $(GO) test -count=1 -v -timeout 60m -run 'TestAppliance$$' .
